@@ -1,0 +1,69 @@
+"""The two terms of a VAE's loss, the KL divergence and the reconstruction error, and two ways to add them.
+
+Shapes: B images a batch, C channels, D latent dimensions; images are 32x32.
+"""
+
+import torch.nn.functional as F
+
+
+def require_same_shape(**tensors):
+    """Raise ValueError unless the two named tensors have the same shape: PyTorch would broadcast, silently."""
+    (one, a), (other, b) = tensors.items()
+    if a.shape != b.shape:
+        raise ValueError(
+            f"{one} and {other} must have the same shape, but have {tuple(a.shape)} and {tuple(b.shape)}: "
+            f"broadcasting them would give a wrong number without an error."
+        )
+
+
+def kl_divergence(mu, logvar):
+    """Return KL(N(mu, exp(logvar)) || N(0, 1)) of every latent dimension.
+
+    mu, logvar: (B, D) -> (B, D), in nats, not reduced; never negative, and 0 only where mu = 0 and logvar = 0.
+    Raises ValueError when the shapes differ.
+    Source: Kingma & Welling 2014, appendix B.
+    """
+    require_same_shape(mu=mu, logvar=logvar)
+    # the formula above, with log sigma^2 = logvar and sigma^2 = exp(logvar): (B, D)
+    return -0.5 * (1 + logvar - mu.pow(2) - logvar.exp())
+
+
+def recon_loss(recon, x):
+    """Return the mean squared error between images and their reconstructions.
+
+    recon, x: (B, C, 32, 32) in [-1, 1] -> scalar, the mean over the batch, the channels and the pixels.
+    Raises ValueError when the shapes differ.
+    """
+    require_same_shape(recon=recon, x=x)
+    # F.mse_loss averages over everything: one number
+    return F.mse_loss(recon, x)
+
+
+def vae_loss(recon, x, mu, logvar, beta=0.1):
+    """Return (loss, recon_loss, kl_loss), three scalars with loss = recon_loss + beta * kl_loss.
+
+    recon, x: (B, C, 32, 32); mu, logvar: (B, D).
+    recon_loss is the mean squared error over the batch and the pixels, kl_loss the mean KL divergence over the
+    batch and the D latent dimensions, in nats; so beta's meaning depends on D (elbo_loss has sums instead).
+    """
+    mse = recon_loss(recon, x)
+    # the mean of the KL divergence over the batch and the latent dimensions: one number
+    kl = kl_divergence(mu, logvar).mean()
+    # the reconstruction error plus beta times the KL: one number
+    loss = mse + beta * kl
+    return loss, mse, kl
+
+
+def elbo_loss(recon, x, mu, logvar, beta=1.0):
+    """Return (loss, recon_loss, kl_loss) per image, in nats; at beta = 1 loss is the negative ELBO up to a constant.
+
+    recon, x: (B, C, 32, 32); mu, logvar: (B, D). The three are scalars, means over the batch.
+    recon_loss is half the squared error summed over an image: -log p(x|z) of a Gaussian decoder with variance 1,
+    without its constant. kl_loss is the KL divergence summed over D.
+    Raises ValueError when shapes differ.
+    Source: Kingma & Welling 2014, equation 10; Higgins et al. 2017, equation 4, for beta.
+    """
+    require_same_shape(recon=recon, x=x)
+    half_squared_error = 0.5 * (recon - x).pow(2).flatten(1).sum(dim=1).mean()
+    kl = kl_divergence(mu, logvar).sum(dim=1).mean()
+    return half_squared_error + beta * kl, half_squared_error, kl

@@ -1,0 +1,166 @@
+"""Train a VAE: one step, one epoch, a whole run, and how good it is on held-out images."""
+
+import math
+import os
+import sys
+from contextlib import contextmanager
+
+import torch
+from tqdm import tqdm
+
+from vae_tutorial.loss import vae_loss
+
+
+def train_step(model, x, optimizer, loss_fn):
+    """Change the model's weights once, to lower the loss on one batch.
+
+    x: (B, C, 32, 32) in [-1, 1] -> (loss, recon_loss, kl_loss) before the change, as floats, reduced by loss_fn.
+    """
+    recon, mu, logvar = model(x)
+    # loss_fn takes recon, x, mu, logvar and returns the loss and its two parts
+    loss, recon_loss, kl_loss = loss_fn(recon, x, mu, logvar)
+    # clear the old gradients, compute the new ones, change the weights
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item(), recon_loss.item(), kl_loss.item()
+
+
+def train_epoch(model, loader, optimizer, loss_fn=vae_loss, train_step=train_step, after_step=None):
+    """Show the model every batch of the loader once, in train mode; return the mean (loss, recon_loss, kl_loss).
+
+    loader gives (x, labels), x: (B, C, 32, 32) in [-1, 1]; after_step() is called after every step.
+    The means are over the images, each taken before the step that its batch made.
+    Raises FloatingPointError when the loss is no longer finite, ValueError for a loader without a batch.
+    """
+    device = next(model.parameters()).device
+    model.train()
+    sums, count = [0.0, 0.0, 0.0], 0
+    for x, _ in loader:
+        parts = train_step(model, x.to(device), optimizer, loss_fn)
+        if not math.isfinite(parts[0]):
+            raise FloatingPointError(
+                f"The loss is {parts[0]}: the weights are lost. Build the model and the optimizer anew, with a "
+                f"learning rate below {optimizer.param_groups[0]['lr']:.1e}, and check that x lies in [-1, 1]."
+            )
+        sums = [total + part * len(x) for total, part in zip(sums, parts, strict=True)]
+        count += len(x)
+        if after_step:
+            after_step()
+    if count == 0:
+        raise ValueError("The loader gives no batch: it needs at least one image.")
+    return tuple(total / count for total in sums)
+
+
+@torch.no_grad()
+def evaluate(model, images, loss_fn=vae_loss, seed=0, batch_size=500):
+    """Return the mean (loss, recon_loss, kl_loss) over a set, as floats; every figure in this tutorial is this one.
+
+    images: (N, C, 32, 32) in [-1, 1]. BatchNorm is in eval mode, but z is sampled, from noise of its own that the
+    seed fixes; the global generators and the model's mode stay as they were.
+    Raises ValueError for an empty set.
+    """
+    if len(images) == 0:
+        raise ValueError("images is empty: evaluate needs at least one image.")
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    model.training = True  # of this module alone: the model samples z, its BatchNorm layers stay in eval mode
+    sums = torch.zeros(3, dtype=torch.float64)
+    try:
+        with _noise_of_its_own(seed, device):
+            for x in images.split(batch_size):
+                x = x.to(device)
+                recon, mu, logvar = model(x)
+                parts = loss_fn(recon, x, mu, logvar)
+                sums += len(x) * torch.stack(parts).double().cpu()
+    finally:
+        model.train(was_training)
+    return tuple((sums / len(images)).tolist())
+
+
+def fit(
+    model,
+    loader,
+    held_out_images,
+    *,
+    optimizer,
+    epochs=40,
+    one_cycle=True,
+    loss_fn=vae_loss,
+    train_step=train_step,
+    after_epoch=None,
+):
+    """Train a model; return {"train": [...], "held_out": [...]}, a (loss, recon_loss, kl_loss) for every epoch.
+
+    loader gives (x, labels), x: (B, C, 32, 32) in [-1, 1]; held_out_images: (N, C, 32, 32).
+    one_cycle lets the learning rate rise to the optimizer's and fall to nearly 0 (Smith & Topin 2018); else it is
+    constant. after_epoch(epoch) is called before training, with 0, and after each epoch.
+    VAE_TUTORIAL_EPOCHS caps the epochs. Ctrl-C ends the run early: model and history stay usable.
+    Raises ValueError when the optimizer lacks weights of the model, FloatingPointError when the loss is not finite.
+    """
+    epochs = _capped(epochs)
+    _require_all_weights(model, optimizer)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    scheduler = _one_cycle(optimizer, rates, epochs * len(loader)) if one_cycle else None
+    history = {"train": [], "held_out": []}
+    bar = tqdm(total=epochs * len(loader), unit="batch", mininterval=0.5, file=sys.stdout)
+
+    def after_step():
+        bar.update()
+        if scheduler:
+            scheduler.step()
+
+    try:
+        if after_epoch:
+            after_epoch(0)
+        for epoch in range(1, epochs + 1):
+            bar.set_description(f"epoch {epoch}/{epochs}")
+            history["train"].append(train_epoch(model, loader, optimizer, loss_fn, train_step, after_step))
+            history["held_out"].append(evaluate(model, held_out_images, loss_fn))
+            bar.set_postfix_str("held-out total {:.4f} = recon {:.4f}, KL {:.4f}".format(*history["held_out"][-1]))
+            if after_epoch:
+                after_epoch(epoch)
+    except KeyboardInterrupt:
+        bar.set_description(f"stopped after {len(history['held_out'])} of {epochs} epochs")
+    finally:
+        bar.close()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+    return history
+
+
+def _one_cycle(optimizer, rates, steps):
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, cycle_momentum=False)
+
+
+def _capped(epochs):
+    """Return epochs, or VAE_TUTORIAL_EPOCHS where that is less."""
+    cap = os.environ.get("VAE_TUTORIAL_EPOCHS") or str(epochs)
+    if not cap.isdecimal() or int(cap) < 1:
+        raise ValueError(f"VAE_TUTORIAL_EPOCHS must be a whole number of at least 1, but is {cap!r}.")
+    return min(epochs, int(cap))
+
+
+def _require_all_weights(model, optimizer):
+    """Raise ValueError unless the optimizer holds every weight that the model trains."""
+    held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    missing = [name for name, weight in model.named_parameters() if weight.requires_grad and id(weight) not in held]
+    if missing:
+        raise ValueError(
+            f"The optimizer does not hold {len(missing)} of the model's weights, {missing[0]} the first: "
+            f"build it from model.parameters(), after the model."
+        )
+
+
+@contextmanager
+def _noise_of_its_own(seed, device):
+    """Seed the global generators, and put them back as they were at the end."""
+    modules = [torch] if device.type == "cpu" else [torch, torch.get_device_module(device)]
+    states = [module.get_rng_state() for module in modules]
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for module, state in zip(modules, states, strict=True):
+            module.set_rng_state(state)
