@@ -1,4 +1,4 @@
-"""Work in the latent space: codes of a set, class means, paths between codes, samples from the prior.
+"""Work in the latent space: codes of a set, class means, paths, samples from the prior.
 
 Shapes: N images, D latent dimensions, C channels; images are 32x32.
 """
@@ -25,16 +25,17 @@ def encode_all(encoder, images, batch_size=500):
 def class_means(codes, labels, num_classes=10):
     """Return the mean code of every class.
 
-    codes: (N, D), labels: (N,) from 0 to num_classes - 1 -> (num_classes, D); nan for a class without a code.
+    codes: (N, D), labels: (N,) from 0 to num_classes - 1 -> (num_classes, D); nan for an empty class.
     Raises ValueError when the lengths differ or a label is out of range.
     """
     if codes.ndim != 2 or labels.shape != codes.shape[:1]:
-        raise ValueError(
-            f"codes must be (N, D) and labels (N,), but are {tuple(codes.shape)} and {tuple(labels.shape)}."
-        )
+        shapes = f"{tuple(codes.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"codes must be (N, D) and labels (N,), but are {shapes}.")
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
-        raise ValueError(f"labels must lie in 0 .. {num_classes - 1}, but reach {labels.min()} and {labels.max()}.")
-    # row n holds a 1 in the column of image n's class, as floats on the codes' device: (N, num_classes)
+        reach = f"{int(labels.min())} to {int(labels.max())}"
+        raise ValueError(f"labels must lie in 0 to {num_classes - 1}, but reach {reach}.")
+    # row n has a 1 in the column of image n's class, in the type and on the device of codes:
+    # (N, num_classes)
     one_hot = F.one_hot(labels.long(), num_classes).to(codes)
     # how many codes each class has: (num_classes,)
     counts = one_hot.sum(dim=0)
@@ -49,7 +50,8 @@ def interpolate(start, end, num_steps):
     Raises ValueError when the shapes differ or num_steps is below 2.
     """
     if start.ndim != 1 or start.shape != end.shape:
-        raise ValueError(f"start and end must be (D,), but are {tuple(start.shape)} and {tuple(end.shape)}.")
+        shapes = f"{tuple(start.shape)} and {tuple(end.shape)}"
+        raise ValueError(f"start and end must be (D,), but are {shapes}.")
     if num_steps < 2:
         raise ValueError(f"num_steps must be at least 2, to hold both ends, but is {num_steps}.")
     # from 0 to 1 in num_steps even steps, one a row: (num_steps, 1)
@@ -59,13 +61,13 @@ def interpolate(start, end, num_steps):
 
 
 def sample_prior(decoder, num_samples, latent_dim):
-    """Decode num_samples codes drawn from the prior, z ~ N(0, I), in eval mode and without gradients.
+    """Decode codes drawn from the prior, z ~ N(0, I), in eval mode and without gradients.
 
-    -> images: (num_samples, C, 32, 32) in [-1, 1], on the decoder's device; the decoder's mode is restored.
-    Source: Kingma & Welling 2014, section 2.1: first z ~ p(z), then x ~ p(x|z), of which this is the mean.
+    -> images: (num_samples, C, 32, 32) in [-1, 1], on the decoder's device, whose mode is restored.
+    Source: Kingma & Welling 2014, section 2.1: z ~ p(z), then x ~ p(x|z), of which this is the mean.
     """
     weight = next(decoder.parameters())
-    # one draw from N(0, I) for every image, on weight.device, of weight.dtype: (num_samples, latent_dim)
+    # one draw from N(0, I) per image, with the device and dtype of weight: (num_samples, latent_dim)
     z = torch.randn(num_samples, latent_dim, device=weight.device, dtype=weight.dtype)
     was_training = decoder.training
     try:

@@ -1,4 +1,4 @@
-"""The two terms of a VAE's loss, the KL divergence and the reconstruction error, and two ways to add them.
+"""The terms of a VAE's loss, KL divergence and reconstruction error, and two ways to add them.
 
 Shapes: B images a batch, C channels, D latent dimensions; images are 32x32.
 """
@@ -19,7 +19,7 @@ def require_same_shape(**tensors):
 def kl_divergence(mu, logvar):
     """Return KL(N(mu, exp(logvar)) || N(0, 1)) of every latent dimension.
 
-    mu, logvar: (B, D) -> (B, D), in nats, not reduced; never negative, and 0 only where mu = 0 and logvar = 0.
+    mu, logvar: (B, D) -> (B, D), in nats, not reduced. Never negative; 0 only at mu = 0, logvar = 0.
     Raises ValueError when the shapes differ.
     Source: Kingma & Welling 2014, appendix B.
     """
@@ -31,7 +31,7 @@ def kl_divergence(mu, logvar):
 def recon_loss(recon, x):
     """Return the mean squared error between images and their reconstructions.
 
-    recon, x: (B, C, 32, 32) in [-1, 1] -> scalar, the mean over the batch, the channels and the pixels.
+    recon, x: (B, C, 32, 32) in [-1, 1] -> scalar, the mean over batch, channels and pixels.
     Raises ValueError when the shapes differ.
     """
     require_same_shape(recon=recon, x=x)
@@ -43,8 +43,9 @@ def vae_loss(recon, x, mu, logvar, beta=0.1):
     """Return (loss, recon_loss, kl_loss), three scalars with loss = recon_loss + beta * kl_loss.
 
     recon, x: (B, C, 32, 32); mu, logvar: (B, D).
-    recon_loss is the mean squared error over the batch and the pixels, kl_loss the mean KL divergence over the
-    batch and the D latent dimensions, in nats; so beta's meaning depends on D (elbo_loss has sums instead).
+    recon_loss is the mean squared error over batch and pixels; kl_loss is the KL divergence, in nats,
+    as the mean over batch and latent dimensions. So what beta means depends on D: see elbo_loss.
+    Raises ValueError when shapes differ.
     """
     mse = recon_loss(recon, x)
     # the mean of the KL divergence over the batch and the latent dimensions: one number
@@ -55,7 +56,7 @@ def vae_loss(recon, x, mu, logvar, beta=0.1):
 
 
 def elbo_loss(recon, x, mu, logvar, beta=1.0):
-    """Return (loss, recon_loss, kl_loss) per image, in nats; at beta = 1 loss is the negative ELBO up to a constant.
+    """Return (loss, recon_loss, kl_loss) per image, in nats; at beta = 1 the negative ELBO, up to a constant.
 
     recon, x: (B, C, 32, 32); mu, logvar: (B, D). The three are scalars, means over the batch.
     recon_loss is half the squared error summed over an image: -log p(x|z) of a Gaussian decoder with variance 1,

@@ -1,4 +1,4 @@
-"""The network: Encoder, Decoder, the reparameterization between them, and the VAE that joins the three.
+"""The network: Encoder, Decoder, the reparameterization between them, and the VAE that joins them.
 
 Shapes: B images a batch, C channels, D latent dimensions; images are 32x32.
 """
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         # kernel 4, stride 2, padding 1: (B, 2 * width, 8, 8) -> (B, 4 * width, 4, 4)
         self.conv3 = nn.Conv2d(2 * width, 4 * width, kernel_size=4, stride=2, padding=1)
         self.bn3 = nn.BatchNorm2d(4 * width)
-        # kernel 4, no padding, so the kernel covers the whole 4x4 map: (B, 4 * width, 4, 4) -> (B, D, 1, 1)
+        # kernel 4, no padding: it covers the whole map, (B, 4 * width, 4, 4) -> (B, D, 1, 1)
         self.conv_mu = nn.Conv2d(4 * width, latent_dim, kernel_size=4)
         self.conv_logvar = nn.Conv2d(4 * width, latent_dim, kernel_size=4)
 
@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))  # (B, width, 16, 16)
         x = F.relu(self.bn2(self.conv2(x)))  # (B, 2 * width, 8, 8)
         x = F.relu(self.bn3(self.conv3(x)))  # (B, 4 * width, 4, 4)
-        # both from the same x, without an activation; flatten(1) drops the two sizes of 1: (B, D, 1, 1) -> (B, D)
+        # both from the same x, no activation; flatten(1) drops the sizes of 1: (B, D, 1, 1) -> (B, D)
         mu = self.conv_mu(x).flatten(1)
         logvar = self.conv_logvar(x).flatten(1)
         return mu, logvar
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
 def reparameterize(mu, logvar):
     """Draw one z from N(mu, diag(exp(logvar))) per row, so that gradients reach mu and logvar.
 
-    mu, logvar: (B, D) -> z: (B, D), z = mu + eps * std with eps ~ N(0, I) from the global generator.
+    mu, logvar: (B, D) -> z: (B, D), z = mu + eps * std; eps ~ N(0, I) from the global generator.
     Raises ValueError when the shapes differ.
     Source: Kingma & Welling 2014, section 2.4.
     """

@@ -6,6 +6,8 @@ import sys
 from contextlib import contextmanager
 
 import torch
+from IPython import get_ipython
+from IPython.display import Pretty, display
 from tqdm import tqdm
 
 from vae_tutorial.loss import vae_loss
@@ -14,7 +16,8 @@ from vae_tutorial.loss import vae_loss
 def train_step(model, x, optimizer, loss_fn):
     """Change the model's weights once, to lower the loss on one batch.
 
-    x: (B, C, 32, 32) in [-1, 1] -> (loss, recon_loss, kl_loss) before the change, as floats, reduced by loss_fn.
+    x: (B, C, 32, 32) in [-1, 1] -> (loss, recon_loss, kl_loss), floats, as loss_fn reduces them, before
+    the change.
     """
     recon, mu, logvar = model(x)
     # loss_fn takes recon, x, mu, logvar and returns the loss and its two parts
@@ -104,7 +107,7 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     scheduler = _one_cycle(optimizer, rates, epochs * len(loader)) if one_cycle else None
     history = {"train": [], "held_out": []}
-    bar = tqdm(total=epochs * len(loader), unit="batch", mininterval=0.5, file=sys.stdout)
+    bar = tqdm(total=epochs * len(loader), unit="batch", mininterval=0.5, file=_Line())
 
     def after_step():
         bar.update()
@@ -128,6 +131,23 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
     return history
+
+
+class _Line:
+    """Where the progress bar writes: a notebook output that every text replaces, so that an export
+    keeps the last one alone; outside a notebook the standard output."""
+
+    def __init__(self):
+        self.handle = display(Pretty(""), display_id=True) if hasattr(get_ipython(), "kernel") else None
+
+    def write(self, text):
+        if self.handle is None:
+            sys.stdout.write(text)
+        elif text.strip():
+            self.handle.update(Pretty(text.strip()))
+
+    def flush(self):
+        sys.stdout.flush()
 
 
 def _one_cycle(optimizer, rates, steps):

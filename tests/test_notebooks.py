@@ -1,0 +1,228 @@
+"""The notebooks: one truth with the package, and what nbval by itself would let pass."""
+
+import ast
+import base64
+import copy
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from vae_tutorial.exercises import fold_code, make_exercise, strip_markers
+
+ROOT = Path(__file__).parent.parent
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+TAUGHT = ["model", "loss", "train", "latent"]
+CHECKS = {"01_vae": "vae"}
+NO_NETWORK = """
+import socket
+
+def refuse(self, address, *rest):
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError("the network is cut off")
+    return connect(self, address, *rest)
+
+connect, socket.socket.connect = socket.socket.connect, refuse
+"""
+
+every_solution = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def text_of(cell):
+    """What a cell shows, as plain text."""
+    return "\n".join(
+        output.get("text") or output.get("data", {}).get("text/plain", "") or "\n".join(output.get("traceback", []))
+        for output in cell.outputs
+    )
+
+
+def run(notebook, folder, **environment):
+    """Execute a notebook in a folder without a network, with one epoch unless told otherwise."""
+    (folder / "sitecustomize.py").write_text(NO_NETWORK)
+    environment = {"VAE_TUTORIAL_EPOCHS": "1", "VAE_TUTORIAL_STRICT": "", "PYTHONPATH": str(folder), **environment}
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}})
+    client.execute(env={**os.environ, **environment})
+    return notebook
+
+
+def nbval(notebook, folder, *options):
+    """Run pytest with nbval over a notebook written to a folder; return its exit status and output."""
+    nbformat.write(notebook, folder / "notebook.ipynb")
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"]
+    command += ["--nbval-lax", "--nbval-current-env", *options, "notebook.ipynb"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "VAE_TUTORIAL_EPOCHS": "1"}
+    )
+    return done.returncode, done.stdout
+
+
+def up_to(notebook, text):
+    """The notebook up to the first code cell that holds the text."""
+    notebook = copy.deepcopy(notebook)
+    index = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and text in cell.source)
+    notebook.cells = notebook.cells[: index + 1]
+    return notebook
+
+
+def taught_definitions(notebook):
+    """The marked functions and classes of a solution, markers removed: {name: text}."""
+    found = {}
+    for cell in code_cells(notebook):
+        if "SOLUTION" in cell.source:
+            text = strip_markers(cell.source)
+            found |= {node.name: ast.get_source_segment(text, node) for node in ast.parse(text).body}
+    return found
+
+
+def finished_definitions(modules):
+    found = {}
+    for module in modules:
+        text = Path(import_module(f"vae_tutorial.{module}").__file__).read_text(encoding="utf-8")
+        nodes = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        found |= {node.name: ast.get_source_segment(text, node) for node in nodes}
+    return found
+
+
+def exercises_of(path):
+    return import_module(f"vae_tutorial.checks.{CHECKS[path.stem]}").check.exercises
+
+
+def test_there_are_solutions_to_run():
+    assert SOLUTIONS
+
+
+@every_solution
+def test_what_a_solution_teaches_is_what_the_package_holds(path):
+    taught, finished = taught_definitions(read(path)), finished_definitions([*TAUGHT, f"checks.{CHECKS[path.stem]}"])
+    assert taught and {name: finished.get(name) for name in taught} == taught
+
+
+@every_solution
+def test_every_exercise_is_taught_and_counts_its_blanks(path):
+    exercise = make_exercise(read(path), path.name)
+    source = "\n".join(cell.source for cell in code_cells(exercise))
+    for number, wanted in exercises_of(path).items():
+        assert f'check("{number}"' in source
+        assert sum(map(count_blanks(source, wanted.methods), wanted.finished)) == wanted.blanks, number
+
+
+def count_blanks(source, methods):
+    def count(finished):
+        node = next(n for n in ast.walk(ast.parse(source)) if getattr(n, "name", "") == finished.__name__)
+        parts = [n for n in node.body if getattr(n, "name", "") in methods] if methods else [node]
+        return sum(isinstance(n, ast.Constant) and n.value is ... for part in parts for n in ast.walk(part))
+
+    return count
+
+
+@every_solution
+def test_a_solution_was_run_top_to_bottom_and_its_outputs_are_stored(path):
+    cells = code_cells(read(path))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    compared = [cell for cell in cells if "nbval-check-output" in tags(cell)]
+    assert compared and all(cell.outputs for cell in compared)
+    assert all(cell in compared for cell in cells if "check(" in cell.source or "summary()" in cell.source)
+
+
+@every_solution
+def test_a_solution_reached_the_end_with_every_check_done(path):
+    checked = [cell for cell in code_cells(read(path)) if "= check(" in cell.source]
+    lines = [line for cell in checked for line in text_of(cell).splitlines()]
+    assert lines and all(" done: " in line for line in lines)
+
+
+@every_solution
+def test_the_figures_in_a_notebook_are_those_in_data(path):
+    for cell in read(path).cells:
+        for name, kinds in cell.get("attachments", {}).items():
+            assert f"attachment:{name}" in cell.source
+            assert base64.b64decode(*kinds.values()) == (ROOT / "data" / name).read_bytes()
+
+
+@every_solution
+def test_a_notebook_shows_no_picture_from_elsewhere(path):
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    assert "<img" not in text and "](http" not in text.replace(" [", "").replace("![", "](http")
+
+
+@every_solution
+def test_code_cells_are_short_and_stand_between_prose(path):
+    kinds = [cell.cell_type for cell in read(path).cells]
+    assert not any(kinds[i : i + 3] == ["code"] * 3 for i in range(len(kinds)))
+    assert all(len(line) <= 100 for cell in code_cells(read(path)) for line in strip_markers(cell.source).splitlines())
+
+
+@every_solution
+def test_an_open_exercise_runs_anywhere_without_a_network_and_says_what_is_open(path, tmp_path):
+    done = run(make_exercise(read(path), path.name), tmp_path)
+    shown = "\n".join(map(text_of, code_cells(done)))
+    for number, exercise in exercises_of(path).items():
+        count = f"{exercise.blanks} of {exercise.blanks} blanks are" if exercise.blanks > 1 else "the blank is"
+        assert f"{number} open: {count} still to fill" in shown
+        assert f"{number} open: {exercise.title}\n" in shown
+    assert f"0 of {len(exercises_of(path))} exercises done" in shown
+
+
+@every_solution
+def test_a_student_who_copies_every_folded_solution_is_done(path, tmp_path):
+    solution = read(path)
+    robot = make_exercise(solution, path.name)
+    for cell, check, fold in zip(robot.cells, robot.cells[1:], robot.cells[2:], strict=False):
+        if cell.cell_type == check.cell_type == "code" and "= check(" in check.source:
+            cell.source = fold_code(fold.source)
+    assert [c.source for c in code_cells(robot)] == [strip_markers(c.source) for c in code_cells(solution)]
+    count = len(exercises_of(path))
+    assert f"{count} of {count} exercises done" in text_of(code_cells(run(robot, tmp_path))[-1])
+
+
+@every_solution
+def test_strict_fails_at_the_first_open_exercise(path, tmp_path):
+    exercise = up_to(make_exercise(read(path), path.name), "= check(")
+    with pytest.raises(CellExecutionError, match=r"\d\.1 open: "):
+        run(exercise, tmp_path, VAE_TUTORIAL_STRICT="1")
+
+
+def test_a_solution_that_is_wrong_makes_nbval_fail_and_say_why_once(tmp_path):
+    notebook = up_to(read(SOLUTIONS[0]), '= check("1.1"')
+    notebook.cells[-2].source = notebook.cells[-2].source.replace("-0.5 * (1 + logvar", "0.5 * (1 + logvar")
+    status, output = nbval(notebook, tmp_path)
+    assert status == 1 and output.count("1.1 wrong: A KL divergence is never negative") == 1
+
+
+def test_an_output_that_changed_makes_nbval_fail(tmp_path):
+    notebook = up_to(read(SOLUTIONS[0]), '= check("1.1"')
+    assert nbval(notebook, tmp_path)[0] == 0
+    notebook.cells[-1].outputs[0].data["text/plain"] = "another output"
+    assert nbval(notebook, tmp_path)[0] == 1
+
+
+def test_a_kernel_that_dies_ends_the_run(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import os; os._exit(1)")])
+    assert nbval(notebook, tmp_path, "--nbval-cell-timeout=10")[0] == 1
+
+
+@pytest.mark.skipif(
+    not (Path(os.environ.get("VAE_TUTORIAL_DATA", "nowhere")) / "MNIST" / "raw").is_dir(),
+    reason="MNIST is not in VAE_TUTORIAL_DATA",
+)
+def test_a_notebook_runs_on_all_of_mnist(tmp_path):
+    notebook = run(read(SOLUTIONS[0]), tmp_path, VAE_TUTORIAL_DATASET="mnist")
+    assert "10 of 10 exercises done" in text_of(code_cells(notebook)[-1])

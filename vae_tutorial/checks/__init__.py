@@ -1,0 +1,278 @@
+"""Hold an answer against the finished version: the frame that the checks of every notebook share.
+
+    vae_loss = check("1.1", vae_loss)
+
+The student's object goes in, the object to carry on with comes out. There are four outcomes:
+
+done     the answer is right: it comes back, and a green line says so
+open     blanks (`...`) are left: they are named, and the finished version comes back; with
+         VAE_TUTORIAL_STRICT=1 the cell fails instead
+wrong    the cell fails with one sentence that names the mistake
+crashed  the cell fails with one sentence that names the line that raised
+"""
+
+import ast
+import contextlib
+import ctypes
+import html
+import inspect
+import io
+import linecache
+import os
+import random
+import re
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from IPython.display import display
+
+SECONDS = 10
+COLOURS = {"done": "#2a9d5c", "open": "#c98a00"}
+# errors of Python or PyTorch that say little to a beginner, and what they mean
+CRASHES = {
+    r"before Module.__init__\(\) call": "super().__init__() must be the first line of __init__.",
+    r"converted to Python scalars": "math works on single numbers: use the function of the same name in torch.",
+    r"'float' object has no attribute 'backward'": "backward needs the tensor: .item() is for what is returned.",
+    r"same dtype": "one tensor holds whole numbers and the other floats: bring them to one dtype.",
+}
+
+
+class Wrong(Exception):
+    """Raised by a probe: the hint that names a mistake, and a plainer one for the second time."""
+
+    def __init__(self, hint, plainer=None):
+        super().__init__(hint)
+        self.plainer = plainer or hint
+
+
+class CheckFailed(Exception):
+    """Fail a cell with one sentence, without a traceback."""
+
+    def _render_traceback_(self):
+        return [str(self)]
+
+
+class _TimedOut(BaseException):
+    """Ends an answer that runs too long; not an Exception, so that the answer cannot swallow it."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What one exercise asks for, and what its answers are held against.
+
+    finished: the finished functions or class, in the order in which the check takes the student's.
+    probe: takes the answers, raises Wrong where one is wrong.
+    blanks: how many blanks the exercise has; methods: those of a class that hold them, all if empty.
+    """
+
+    title: str
+    minutes: int
+    blanks: int
+    finished: tuple
+    probe: Callable
+    methods: tuple = ()
+
+
+class Check:
+    """Check the exercises of one notebook; remember what became of each for the summary."""
+
+    def __init__(self, exercises, seed=0):
+        self.exercises = exercises
+        self.seed = seed
+        self.states = dict.fromkeys(exercises, "not checked")
+        self.failures = dict.fromkeys(exercises, 0)
+        self._answers = {}
+
+    def __call__(self, number, *answers):
+        """Check the answers to an exercise; return those to carry on with, one as it is, several as a tuple.
+
+        Raises CheckFailed when the answer is wrong or raises, ValueError when there is no such exercise or answer.
+        An answer still running after ten seconds is cut off, unless it is inside one long call into C.
+        """
+        exercise = self._find(number, answers)
+        answers = [self._own(answer, finished) for answer, finished in zip(answers, exercise.finished, strict=True)]
+        names = [finished.__name__ for finished in exercise.finished]
+        if blanks := _open_blanks(answers, exercise):
+            result = self._leave_open(number, exercise, blanks)
+        else:
+            self._probe(number, exercise, answers)
+            self.states[number], self.failures[number] = "done", 0
+            display(Card("done", [f"{number} done: {exercise.title}."]))
+            unfinished = any(find_blanks(answer) for answer in answers)
+            result = exercise.finished if unfinished else answers
+        return result[0] if len(names) == 1 else tuple(result)
+
+    def summary(self):
+        """Show which exercises are done, carried by the finished version, or still to check, and their minutes."""
+        lines = [f"{number} {state}: {self.exercises[number].title}" for number, state in self.states.items()]
+        left = [self.exercises[number].minutes for number, state in self.states.items() if state != "done"]
+        total = sum(exercise.minutes for exercise in self.exercises.values())
+        done = len(self.states) - len(left)
+        lines.append(f"{done} of {len(self.states)} exercises done; about {sum(left)} of {total} minutes are left.")
+        display(Card("open" if left else "done", lines))
+
+    def _find(self, number, answers):
+        if number not in self.exercises:
+            raise ValueError(f"There is no exercise {number!r}: choose one of {', '.join(self.exercises)}.")
+        exercise = self.exercises[number]
+        wanted = ", ".join(finished.__name__ for finished in exercise.finished)
+        kinds = all(inspect.isclass(answer) or inspect.isfunction(answer) for answer in answers)
+        if len(answers) != len(exercise.finished) or not kinds:
+            raise ValueError(
+                f'Write check("{number}", {wanted}): it takes the definitions themselves, not their results.'
+            )
+        return exercise
+
+    def _own(self, answer, finished):
+        """Return the student's latest answer where the finished version, given back earlier, stands in for it."""
+        if answer is not finished:
+            self._answers[finished] = answer
+        return self._answers.get(finished, finished)
+
+    def _leave_open(self, number, exercise, blanks):
+        self.states[number] = "open"
+        names = " and ".join(finished.__name__ for finished in exercise.finished)
+        count = f"{len(blanks)} of {exercise.blanks} blanks are" if exercise.blanks > 1 else "the blank is"
+        text = f"{number} open: {count} still to fill ({', '.join(blanks)})"
+        if os.environ.get("VAE_TUTORIAL_STRICT") == "1":
+            raise CheckFailed(f"{text}.")
+        display(Card("open", [f"{text}; the finished {names} stands in."]))
+        return exercise.finished
+
+    def _probe(self, number, exercise, answers):
+        """Run the exercise's probe on the answers; turn what it raises into CheckFailed."""
+        names = ", ".join(finished.__name__ for finished in exercise.finished)
+        try:
+            with _guarded(self.seed):
+                exercise.probe(*answers)
+        except Wrong as mistake:
+            state, hints = "wrong", (str(mistake), mistake.plainer)
+        except _TimedOut:
+            state, hints = (
+                "crashed",
+                (f"your code was still running after {SECONDS} seconds: is there an endless loop?",),
+            )
+        except (Exception, SystemExit) as error:
+            state, hints = _explain(error, answers, names)
+        else:
+            return
+        self.states[number] = state
+        self.failures[number] += 1
+        hint = hints[0] if self.failures[number] == 1 else hints[-1]
+        folded = " The folded solution below shows one way." if self.failures[number] > 2 else ""
+        raise CheckFailed(
+            f"{number} {state}: {hint}{folded}\nUntil this passes, later cells use your {names}."
+        ) from None
+
+
+class Card:
+    """A few lines with a coloured edge, readable on light and on dark; the same words as plain text."""
+
+    def __init__(self, state, lines):
+        self.state, self.lines = state, lines
+
+    def __repr__(self):
+        return "\n".join(self.lines)
+
+    def _repr_html_(self):
+        style = f"border-left: 4px solid {COLOURS[self.state]}; padding: 2px 12px; margin: 2px 0"
+        return f'<div style="{style}">{"<br>".join(map(html.escape, self.lines))}</div>'
+
+
+def find_blanks(answer, methods=()):
+    """Name the blanks still open in a function or class: a `...` assigned, returned or standing alone.
+
+    methods: the methods to look at; all if empty. inspect.getsource does not find a class defined in a notebook,
+    but the file name of its methods' code does.
+    """
+    functions = [answer]
+    if inspect.isclass(answer):
+        functions = [value for name, value in vars(answer).items() if not methods or name in methods]
+    return [blank for function in functions for blank in _blanks_of(inspect.unwrap(function))]
+
+
+def _open_blanks(answers, exercise):
+    """Name the open blanks of all answers; the finished version, never replaced, is open altogether."""
+    if any(answer is finished for answer, finished in zip(answers, exercise.finished, strict=True)):
+        return ["the whole definition"]
+    blanks = [(answer, blank) for answer in answers for blank in find_blanks(answer, exercise.methods)]
+    return [f"{blank} of {answer.__name__}" if len(answers) > 1 else blank for answer, blank in blanks]
+
+
+def _blanks_of(function):
+    if not inspect.isfunction(function):
+        return []
+    code = function.__code__
+    source = "".join(linecache.getlines(code.co_filename))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno] + [decorator.lineno for decorator in node.decorator_list])
+            if first == code.co_firstlineno:
+                return [name for statement in ast.walk(node) if (name := _blank_name(statement))]
+    return []
+
+
+def _blank_name(statement):
+    value = getattr(statement, "value", None)
+    if not (isinstance(statement, ast.stmt) and isinstance(value, ast.Constant) and value.value is ...):
+        return None
+    if isinstance(statement, ast.Assign):
+        return ", ".join(ast.unparse(target).strip("()") for target in statement.targets)
+    if isinstance(statement, ast.AnnAssign):
+        return ast.unparse(statement.target)
+    return "the returned value" if isinstance(statement, ast.Return) else f"line {statement.lineno}"
+
+
+def _explain(error, answers, names):
+    """Return the state and the hint for an error: crashed with the student's line, or wrong if no line raised."""
+    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    for pattern, hint in CRASHES.items():
+        if re.search(pattern, message):
+            return "crashed", (hint,)
+    functions = [f for a in answers for f in (vars(a).values() if inspect.isclass(a) else [a])]
+    files = {inspect.unwrap(f).__code__.co_filename for f in functions if inspect.isfunction(f)}
+    frames = [(f.f_code.co_filename, n) for f, n in traceback.walk_tb(error.__traceback__)]
+    if own := [frame for frame in frames if frame[0] in files]:
+        line = linecache.getline(*own[-1]).strip()
+        return "crashed", (f"line {own[-1][1]} of the cell, `{line}`, raises {message[:300]}",)
+    return "wrong", (f"what {names} gives cannot be used ({message[:200]}).",)
+
+
+@contextlib.contextmanager
+def _guarded(seed):
+    """Run an answer from a seed of its own, silenced and timed; put back what it may have changed."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    torch.default_generator.manual_seed(seed)
+    torch.set_grad_enabled(True)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _time_limit():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+
+
+@contextlib.contextmanager
+def _time_limit():
+    """Raise _TimedOut in this thread after ten seconds; works on every platform, as signals do not."""
+    thread = ctypes.c_ulong(threading.get_ident())
+    timer = threading.Timer(SECONDS, ctypes.pythonapi.PyThreadState_SetAsyncExc, (thread, ctypes.py_object(_TimedOut)))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,184 @@
+"""What the probes of every notebook share: comparing values, naming activations, following a forward pass."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from vae_tutorial.checks import Wrong
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "no activation": lambda v: v,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "softplus": F.softplus,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "softmax": lambda v: v.softmax(1),
+    "exp": torch.exp,
+    "abs": torch.abs,
+    "tanh twice": lambda v: torch.tanh(torch.tanh(v)),
+    "relu before tanh": lambda v: torch.tanh(F.relu(v)),
+    "a clamp to [-1, 1]": lambda v: v.clamp(-1, 1),
+    "a sigmoid and a tanh": lambda v: torch.tanh(torch.sigmoid(v)),
+}
+
+
+def same(got, want, tolerance=1e-4):
+    """Tell whether two tensors have one shape and, to rounding, the same values, nan included."""
+    if not isinstance(got, Tensor) or got.shape != want.shape:
+        return False
+    return torch.allclose(got.detach().double(), want.detach().double(), tolerance, tolerance, equal_nan=True)
+
+
+def expect_tensor(name, got, shape, meaning):
+    """Raise Wrong unless got is a tensor of the shape; meaning says what each entry is."""
+    wanted = f"a tensor of shape {tuple(shape)}, {meaning}"
+    if not isinstance(got, Tensor):
+        raise Wrong(f"{name} is {_describe(got)}, where {wanted} is expected.")
+    if got.shape != torch.Size(shape):
+        raise Wrong(f"{name} has shape {tuple(got.shape)}, where {wanted} is expected.")
+
+
+def _describe(value):
+    if value is None:
+        return "None (is the return missing?)"
+    kind = type(value).__name__
+    return f"a {kind} of {len(value)}" if isinstance(value, tuple | list) else f"a {kind}"
+
+
+def name_mistake(got, right, mistakes, seen=""):
+    """Raise Wrong with the hint of the first known wrong value that got equals, unless got is right."""
+    for value, hint in mistakes:
+        if same(got, value) and not same(got, right):
+            raise Wrong(f"{hint}{seen}")
+
+
+def uniform(low, high, *shape):
+    """Draw random float64 numbers: a formula is tested where no two terms happen to agree."""
+    return torch.empty(shape, dtype=torch.float64).uniform_(low, high)
+
+
+def activation(after, before):
+    """Name the function that turns before into after, or None."""
+    return next((name for name, f in ACTIVATIONS.items() if same(after, f(before))), None)
+
+
+class _OneDevice(TorchFunctionMode):
+    """Refuse to mix tensors of two devices, as a GPU does; the meta device by itself lets some of that pass."""
+
+    MOVES = {"to", "type_as", "copy_", "__getitem__", "__get__"}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        flat = [part for arg in args for part in (arg if isinstance(arg, tuple | list) else [arg])]
+        devices = {part.device.type for part in flat if isinstance(part, Tensor) and part.ndim > 0}
+        if len(devices) > 1 and getattr(function, "__name__", "") not in self.MOVES:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return function(*args, **(kwargs or {}))
+
+
+def on_meta(call, hint):
+    """Run call, whose tensors lie on the meta device, and raise Wrong where it mixes devices, as a GPU would."""
+    try:
+        with _OneDevice():
+            call()
+    except (RuntimeError, NotImplementedError) as error:
+        if "same device" in str(error) or "expected device" in str(error):
+            raise Wrong(hint) from error
+
+
+def follow(model, names, call):
+    """Run call() and return (log, result, error): the layers used, in order, each as [name, input, output]."""
+    log, hooks = [], []
+
+    def before(name):
+        return lambda _, inputs: log.append([name, inputs[0].detach().clone(), None])
+
+    def after(_, inputs, output):
+        log[-1][2] = output.detach().clone()
+
+    for name in names:
+        hooks.append(getattr(model, name).register_forward_pre_hook(before(name)))
+        hooks.append(getattr(model, name).register_forward_hook(after))
+    try:
+        return log, call(), None
+    except Exception as error:
+        return log, None, error
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def follow_chain(log, x, stages):
+    """Raise Wrong where the layers used differ from the stages, (layer, activation after it) each, x going in first.
+
+    A log that an error cut short is right as far as it goes.
+    """
+    used = [name for name, _, _ in log]
+    for layer, _ in stages:
+        if used.count(layer) > 1:
+            raise Wrong(f"self.{layer} is used {used.count(layer)} times: every layer has one place of its own.")
+    before, wanted, previous, act = x, x, "the input", None
+    for (layer, next_act), (name, given, out) in zip(stages, log, strict=False):
+        if name != layer:
+            fault = "is never used" if layer not in used else f"comes after self.{name}"
+            raise Wrong(f"self.{layer} {fault}, but it is due right after {previous}.")
+        if not same(given, wanted):
+            found = activation(given, before) or "something else"
+            raise Wrong(f"Between {previous} and self.{layer} there is {found}, where {act or 'nothing'} is expected.")
+        if out is None:
+            return
+        before, wanted, previous, act = (
+            out,
+            ACTIVATIONS[next_act](out) if next_act else out,
+            f"self.{layer}",
+            next_act,
+        )
+
+
+REASONS = {
+    ("padding", 1): "with it 4x4 at stride 2 halves or doubles a size exactly, (32 + 2 - 4) / 2 + 1 = 16",
+    ("padding", 0): "so that the kernel fits the 4x4 map in just one place",
+    ("stride", 2): "each of these layers halves or doubles the size",
+    ("kernel_size", 4): "the comment above asks for it",
+}
+
+
+def check_layers(make, sizes, table):
+    """Hold a network's layers against table(**sizes), {name: (type, {attribute: value or set of values})}.
+
+    make(**sizes) builds the student's network; two sizes tell a number typed in from two arguments mixed up.
+    """
+    nets, tables = [make(**size) for size in sizes], [table(**size) for size in sizes]
+    for name, (kind, attributes) in tables[0].items():
+        layers = [net._modules.get(name) for net in nets]
+        if layers[0] is None:
+            raise Wrong(f"self.{name} is not among the network's layers: assign it to self, not to a list or a dict.")
+        if twins := [other for other in tables[0] if other != name and nets[0]._modules.get(other) is layers[0]]:
+            raise Wrong(f"self.{name} and self.{twins[0]} are one and the same layer: each needs its own weights.")
+        if type(layers[0]) is not kind:
+            raise Wrong(f"self.{name} is a {type(layers[0]).__name__}, where {kind.__name__} is expected.")
+        for attribute in attributes:
+            have = [_plain(getattr(layer, attribute)) for layer in layers]
+            want = [wanted[name][1][attribute] for wanted in tables]
+            _check_attribute(f"self.{name}", attribute, have, want, sizes)
+
+
+def _check_attribute(name, attribute, have, want, sizes):
+    for size, has, wants in zip(sizes, have, want, strict=True):
+        if has in (wants if isinstance(wants, set) else {wants}):
+            continue
+        if len(set(have)) == 1 and want[0] != want[1]:
+            raise Wrong(f"{name} has {attribute} {has} whatever the sizes: use the arguments of __init__, no number.")
+        reason = f": {REASONS[attribute, wants]}" if (attribute, wants) in REASONS else ""
+        given = "" if reason else f" for {', '.join(f'{key}={value}' for key, value in size.items())}"
+        raise Wrong(f"{name} has {attribute} {has}, where {wants} is expected{given}{reason}.")
+
+
+def _plain(value):
+    """Write (4, 4) as 4 and padding by name as a number, so that every way to say a thing compares equal."""
+    value = {"valid": 0}.get(value, value) if isinstance(value, str) else value
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value

@@ -1,0 +1,799 @@
+"""The checks of notebook 01: the loss, the network, the training step and the latent space."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as kl_oracle
+
+from vae_tutorial import latent, loss, model, train
+from vae_tutorial.checks import Check, Exercise, Wrong
+from vae_tutorial.checks.probes import (
+    activation,
+    check_layers,
+    expect_tensor,
+    follow,
+    follow_chain,
+    name_mistake,
+    on_meta,
+    same,
+    uniform,
+)
+
+GPU = "makes a tensor on the CPU, which fails as soon as the model is on a GPU: make it on the device of its input."
+
+
+# 1.1 loss
+
+
+def probe_loss(kl_divergence, recon_loss, vae_loss):
+    _probe_kl(kl_divergence)
+    _probe_recon(recon_loss)
+    _probe_vae_loss(vae_loss)
+
+
+def _probe_kl(kl_divergence):
+    mu, logvar = uniform(-3, 3, 40, 7).requires_grad_(), uniform(-4, 3, 40, 7).requires_grad_()
+    got = kl_divergence(mu, logvar)
+    right = kl_oracle(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0))
+    name_mistake(
+        got,
+        right,
+        [
+            (right.mean(), "kl_divergence is averaged already: return one number for every entry, (B, D)."),
+            (right.sum(), "kl_divergence is summed already: return one number for every entry, (B, D)."),
+            (right.sum(1), "kl_divergence is summed over D already: return one number for every entry, (B, D)."),
+            (right.mean(1), "kl_divergence is averaged over D already: return one number for every entry, (B, D)."),
+        ],
+    )
+    expect_tensor("kl_divergence(mu, logvar)", got, right.shape, "one KL divergence per entry")
+    if not same(got, right):
+        _name_kl(got.detach(), mu.detach(), logvar.detach(), right.detach())
+    _probe_gradient(got.sum(), right.sum(), {"mu": mu, "logvar": logvar}, "kl_divergence")
+
+
+def _name_kl(got, mu, logvar, right):
+    seen = f" (at mu = {mu[0, 0]:.2f}, logvar = {logvar[0, 0]:.2f} it gives {got[0, 0]:.2f}, not {right[0, 0]:.2f})."
+    if got.isnan().any():
+        raise Wrong("kl_divergence gives nan: logvar is a log already and may be negative, so no log or root of it.")
+    if got.isinf().any():
+        raise Wrong("kl_divergence gives inf: nothing in the formula divides, or takes a log.")
+    has = _fit_formula(got, mu, logvar)
+    wanted = {"1": -0.5, "logvar": -0.5, "mu^2": 0.5, "exp(logvar)": 0.5}
+    factors = {name: has.get(name, 0) / value for name, value in wanted.items()}
+    plain = has.keys() == wanted.keys() and len(set(factors.values())) == 1
+    others = ", ".join(name for name in has if name not in wanted)
+    odd = next((name for name in wanted if factors[name] != 1), "1")
+    hints = {
+        "kl_divergence is made of other terms than 1, logvar, mu^2 and exp(logvar)": not has,
+        "A KL divergence is never negative: look at the sign in front of the 0.5": plain and factors["1"] == -1,
+        f"kl_divergence is {factors['1']:g} times too large: which factor stands before the bracket": plain,
+        "The two distributions have changed places: KL(q || p) is not KL(p || q)": "exp(-logvar)" in has,
+        "logvar stands where log sigma belongs: it is the log of the variance, sigma^2": (
+            "exp(2 logvar)" in has and has.get("logvar") == -1
+        ),
+        "exp(logvar) is sigma^2 already and must not be squared again": "exp(2 logvar)" in has,
+        "exp(logvar / 2) is sigma, where the formula has sigma^2": "exp(logvar / 2)" in has,
+        f"mu enters as {others or 'nothing at all'}, but N(-3, 1) and N(3, 1) are equally far from N(0, 1)": (
+            "mu^2" not in has
+        ),
+        "At mu = 0 and logvar = 0 the KL must be 0, and it is 0.5: which constant is missing": (
+            "1" not in has and has.keys() | {"1"} == wanted.keys()
+        ),
+        "A small variance makes kl_divergence smaller: which sign has log(sigma^2) in the formula": (
+            has.get("logvar") == 0.5
+        ),
+        f"The formula has no term {others}": others,
+        f"The term {odd} has the factor {has.get(odd, 0):g}: compare it with the formula": True,
+    }
+    raise Wrong(next(hint for hint, fits in hints.items() if fits) + seen)
+
+
+def _fit_formula(got, mu, logvar):
+    """Write got as a sum of known terms; return {name: factor} of those in it, {} if that does not succeed."""
+    terms = {
+        "1": torch.ones_like(mu), "logvar": logvar, "mu^2": mu**2, "exp(logvar)": logvar.exp(), "mu": mu,
+        "|mu|": mu.abs(), "mu^3": mu**3, "mu^4": mu**4, "exp(2 logvar)": (2 * logvar).exp(),
+        "exp(logvar / 2)": (0.5 * logvar).exp(), "exp(-logvar)": (-logvar).exp(), "logvar^2": logvar**2,
+        "mu^2 exp(-logvar)": mu**2 * (-logvar).exp(), "|logvar|": logvar.abs(), "exp(mu)": mu.exp(),
+        "mu logvar": mu * logvar,
+    }  # fmt: skip
+    basis = torch.stack([term.flatten() for term in terms.values()], dim=1)
+    weights = torch.linalg.lstsq(basis, got.flatten()[:, None]).solution[:, 0]
+    if not same(basis @ weights, got.flatten(), 1e-6):
+        return {}
+    return {name: weight for name, number in zip(terms, weights.tolist(), strict=True) if (weight := round(number, 4))}
+
+
+def _probe_recon(recon_loss):
+    recon, x = uniform(-1, 1, 5, 1, 32, 32).requires_grad_(), uniform(-1, 1, 5, 1, 32, 32)
+    got, difference = recon_loss(recon, x), recon - x
+    right = difference.pow(2).mean()
+    scale = "reduced to another scale: average over the batch, the channels and the pixels"
+    name_mistake(
+        got,
+        right,
+        [
+            (difference.abs().mean(), "recon_loss is the mean absolute error, but the mean squared error squares it"),
+            (right.sqrt(), "recon_loss is the root of the mean squared error: drop the square root"),
+            (right * 0, "recon_loss is 0 for two different batches: is a thing compared with itself"),
+            (difference.mean(), "recon_loss averages the difference, whose signs cancel: square it first"),
+            (difference.pow(2).sum(), f"recon_loss is {scale}"),
+            (difference.pow(2).flatten(1).sum(1).mean(), f"recon_loss is {scale}"),
+            (0.5 * right, "recon_loss is half the mean squared error"),
+            (-right, "recon_loss is negative: a squared error never is"),
+            (F.smooth_l1_loss(recon, x), "recon_loss is the smooth L1 (Huber) error, not the mean squared error"),
+            (F.binary_cross_entropy_with_logits(recon, x), "recon_loss is a cross-entropy, not the mean squared error"),
+        ],
+        f" (it gives {_number(got)}, not {right:.4f}).",
+    )
+    expect_tensor("recon_loss(recon, x)", got, (), "one number: the average over the batch and all pixels")
+    if got.item() < 0:
+        raise Wrong(f"recon_loss is {got.item():.4f}: a mean squared error is never negative.")
+    if not same(got, right):
+        raise Wrong(f"recon_loss is {got.item():.4f}, where the mean squared error is {right.item():.4f}.")
+    _probe_gradient(got, right, {"recon": recon}, "recon_loss")
+    _expect_refusal(lambda: recon_loss(recon[:, 0], x))
+
+
+def _expect_refusal(call):
+    """Raise Wrong unless the call refuses two shapes that PyTorch would broadcast."""
+    try:
+        call()
+    except (ValueError, RuntimeError):
+        return
+    raise Wrong(
+        "recon_loss takes recon and x of different shapes, so PyTorch compared all pairs: keep the line that refuses."
+    )
+
+
+def _probe_vae_loss(vae_loss):
+    recon, x = uniform(-1, 1, 5, 1, 32, 32).requires_grad_(), uniform(-1, 1, 5, 1, 32, 32)
+    mu, logvar = uniform(-3, 3, 5, 7).requires_grad_(), uniform(-4, 3, 5, 7).requires_grad_()
+    for beta in (0.1, 2.5):
+        got = vae_loss(recon, x, mu, logvar, beta)
+        if not isinstance(got, tuple | list) or len(got) != 3:
+            raise Wrong(f"vae_loss returns {type(got).__name__}, where the three of (loss, mse, kl) are expected.")
+        mse, kl = (F.mse_loss(recon, x), kl_oracle(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0)))
+        _name_part(got[1], mse, kl, "the second value of vae_loss, the reconstruction error,")
+        _name_kl_part(got[2], kl)
+        _name_total(got[0], mse, kl.mean(), beta)
+    right = mse + beta * kl.mean()
+    _probe_gradient(got[0], right, {"recon": recon, "mu": mu, "logvar": logvar}, "vae_loss")
+    if not same(vae_loss(recon, x, mu, logvar)[0], loss.vae_loss(recon, x, mu, logvar)[0]):
+        raise Wrong("vae_loss without a beta must use 0.1: keep the default in the first line.")
+
+
+def _name_part(got, mse, kl, name):
+    if same(got, kl.mean()):
+        raise Wrong("vae_loss returns its parts in the wrong order: first the loss, then mse, then kl.")
+    expect_tensor(name, got, (), "one number")
+    if not same(got, mse):
+        raise Wrong(
+            f"The second value of vae_loss is {got.item():.4f}, where the mean squared error is {mse.item():.4f}."
+        )
+
+
+def _name_kl_part(got, kl):
+    seen = f" (it gives {_number(got)}, not {kl.mean():.4f})."
+    batch, dims = kl.shape
+    name_mistake(
+        got,
+        kl.mean(),
+        [
+            (kl.sum(), "The KL term grows with the batch size and D: take the mean over both, not the sum"),
+            (kl.sum(1).mean(), f"The KL term is summed over D, so it is D = {dims} times too large: take the mean"),
+            (
+                kl.sum(0).mean(),
+                f"The KL term is summed over the batch, so it is {batch} times too large: take the mean",
+            ),
+            (-kl.mean(), "The KL term is negative, which a KL divergence never is: a sign too many"),
+            (0.5 * kl.mean(), "The KL term is halved once too often: the 0.5 is in kl_divergence already"),
+        ],
+        seen,
+    )
+    expect_tensor("The KL term of vae_loss", got, (), "one number: the average over the batch and D")
+    if not same(got, kl.mean()):
+        raise Wrong(f"The KL term of vae_loss is wrong: take the mean of kl_divergence(mu, logvar){seen}")
+
+
+def _name_total(got, mse, kl, beta):
+    seen = f" (with mse = {mse:.2f}, kl = {kl:.2f}, beta = {beta} it gives {_number(got)}, not {mse + beta * kl:.2f})."
+    name_mistake(
+        got,
+        mse + beta * kl,
+        [
+            (mse - beta * kl, "We pay for the KL: it is added to the loss, not subtracted"),
+            (mse, "The KL is computed and never used: this is the loss of a plain autoencoder"),
+            (beta * kl, "The reconstruction error is missing from the loss"),
+            (mse + kl, "beta is never used: it weighs the KL"),
+            (mse + 0.1 * kl, "0.1 is typed in where beta belongs"),
+            (mse * beta * kl, "The two terms are added: a product is 0 as soon as one of them is"),
+            (mse * kl, "The two terms are added: a product is 0 as soon as one of them is"),
+            (beta * mse + kl, "beta weighs the wrong term: it belongs to the KL"),
+            (beta * (mse + kl), "beta weighs the KL alone, not the whole loss"),
+            (mse / beta + kl, "beta weighs the wrong term: it belongs to the KL"),
+            (mse + kl / beta, "beta multiplies the KL, it does not divide it"),
+            (mse + beta + kl, "beta multiplies the KL, it is not added to it"),
+            (beta * mse + (1 - beta) * kl, "beta weighs the KL alone, it does not share out between the two"),
+            ((1 - beta) * mse + beta * kl, "beta weighs the KL alone, it does not share out between the two"),
+        ],
+        seen,
+    )
+    expect_tensor("loss", got, (), "one number")
+    if not same(got, mse + beta * kl):
+        raise Wrong(f"loss is not the reconstruction error plus beta times the KL{seen}")
+
+
+def _probe_gradient(got, right, inputs, name):
+    """Raise Wrong unless the gradients of got with respect to the inputs are those of right."""
+    if not got.requires_grad:
+        raise Wrong(f"{name} carries no gradient: detach, torch.tensor, .item() or no_grad cuts it off.")
+    have = torch.autograd.grad(got, list(inputs.values()), allow_unused=True)
+    want = torch.autograd.grad(right, list(inputs.values()))
+    for key, one, other in zip(inputs, have, want, strict=True):
+        if one is None or not same(one, other):
+            seen = "no" if one is None or not one.any() else "a wrong"
+            raise Wrong(f"{name} has the right value, but {seen} gradient reaches {key}: is something detached?")
+
+
+def _number(value):
+    return f"{value.item():.4f}" if isinstance(value, torch.Tensor) and value.numel() == 1 else "no single number"
+
+
+# 1.2, 1.3 the encoder, 1.5 the decoder
+
+
+def encoder_layers(in_channels, width, latent_dim):
+    halve = {"kernel_size": 4, "stride": 2, "padding": 1, "dilation": 1, "groups": 1}
+    whole = {"kernel_size": 4, "padding": 0, "dilation": 1, "groups": 1}
+    sizes = [in_channels, width, 2 * width, 4 * width]
+    table = {}
+    for n in (1, 2, 3):
+        table[f"conv{n}"] = (nn.Conv2d, {"in_channels": sizes[n - 1], "out_channels": sizes[n], **halve})
+        table[f"bn{n}"] = nn.BatchNorm2d, {"num_features": sizes[n]}
+    head = nn.Conv2d, {"in_channels": 4 * width, "out_channels": latent_dim, **whole}
+    return table | {"conv_mu": head, "conv_logvar": head}
+
+
+def decoder_layers(out_channels, width, latent_dim):
+    # on a map of one pixel stride 2 does what stride 1 does
+    whole = {"kernel_size": 4, "stride": {1, 2}, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
+    double = {"kernel_size": 4, "stride": 2, "padding": 1, "dilation": 1, "groups": 1, "output_padding": 0}
+    sizes = [latent_dim, 4 * width, 2 * width, width, out_channels]
+    table = {}
+    for n in (1, 2, 3, 4):
+        shape = whole if n == 1 else double
+        table[f"conv{n}"] = (nn.ConvTranspose2d, {"in_channels": sizes[n - 1], "out_channels": sizes[n], **shape})
+        if n < 4:
+            table[f"bn{n}"] = nn.BatchNorm2d, {"num_features": sizes[n]}
+    return table
+
+
+ENCODER_SIZES = [{"in_channels": 3, "width": 5, "latent_dim": 7}, {"in_channels": 2, "width": 3, "latent_dim": 4}]
+DECODER_SIZES = [{"out_channels": 3, "width": 5, "latent_dim": 7}, {"out_channels": 2, "width": 3, "latent_dim": 4}]
+BLOCKS = [("conv1", None), ("bn1", "relu"), ("conv2", None), ("bn2", "relu"), ("conv3", None), ("bn3", "relu")]
+
+
+def probe_encoder_layers(encoder):
+    check_layers(encoder, ENCODER_SIZES, encoder_layers)
+
+
+def probe_encoder_forward(encoder):
+    reference = _rough(model.Encoder(**ENCODER_SIZES[0]))
+    for batch, training in ((3, False), (3, True), (1, True)):
+        x = torch.rand(batch, 3, 32, 32) * 2 - 1
+        wanted = copy.deepcopy(reference).train(training)(x)
+        student = _with_layers(encoder, copy.deepcopy(reference)).train(training)
+        log, got, error = follow(student, dict(reference.named_children()), lambda: student(x))  # noqa: B023
+        if not (isinstance(got, tuple | list) and len(got) == 2 and all(map(same, got, wanted))):
+            _name_encoder(log, got, error, x)
+
+
+def _name_encoder(log, got, error, x):
+    follow_chain(log, x, BLOCKS)
+    heads = log[len(BLOCKS) :]
+    for name, given, _ in heads:
+        if not same(given, F.relu(log[5][2])):
+            if name == "conv_logvar" and heads[0][2] is not None and given.shape == heads[0][2].shape:
+                raise Wrong(
+                    "self.conv_logvar receives what self.conv_mu gave: x was overwritten, but both heads need it."
+                )
+            found = activation(given, log[5][2]) or "something else"
+            raise Wrong(f"Between self.bn3 and self.{name} there is {found}, where relu is expected.")
+    if error:
+        raise error
+    outs = {name: out.flatten(1) for name, _, out in heads}
+    for head in ("conv_mu", "conv_logvar"):
+        if head not in outs:
+            raise Wrong(f"self.{head} is never used: copied and not changed?")
+    if not isinstance(got, tuple | list) or len(got) != 2:
+        raise Wrong(f"forward of Encoder returns {type(got).__name__}, where the two of mu, logvar are expected.")
+    mu, logvar = outs["conv_mu"], outs["conv_logvar"]
+    if same(got[0], logvar) or same(got[1], mu):
+        raise Wrong("forward of Encoder mixes up mu and logvar: self.conv_mu gives mu, returned first, then logvar.")
+    _name_head("mu", got[0], mu)
+    _name_head("logvar", got[1], logvar)
+    raise Wrong("forward of Encoder uses a layer more often than the comments say, or changes something on the way.")
+
+
+def _name_head(name, got, flat):
+    size = "flatten(1) makes (B, D, 1, 1) to (B, D), also for a batch of one, where squeeze() loses the batch"
+    if isinstance(got, torch.Tensor) and got.shape != flat.shape:
+        raise Wrong(f"{name} has shape {tuple(got.shape)}, where {tuple(flat.shape)} is expected: {size}.")
+    expect_tensor(name, got, flat.shape, "one row per image")
+    if not same(got, flat):
+        found = activation(got, flat) or "something else"
+        why = "a log may be negative: relu, softplus or sigmoid would forbid a sigma below 1"
+        raise Wrong(f"{name} goes through {found} after its layer, where nothing is expected: {why}.")
+
+
+def probe_decoder(decoder):
+    check_layers(decoder, DECODER_SIZES, decoder_layers)
+    reference = _rough(model.Decoder(**DECODER_SIZES[0]))
+    for batch, training in ((3, False), (3, True), (1, True)):
+        z = torch.randn(batch, 7)
+        wanted = copy.deepcopy(reference).train(training)(z)
+        student = _with_layers(decoder, copy.deepcopy(reference)).train(training)
+        log, got, error = follow(student, dict(reference.named_children()), lambda: student(z))  # noqa: B023
+        if not same(got, wanted):
+            _name_decoder(log, got, error, z, wanted)
+
+
+def _name_decoder(log, got, error, z, wanted):
+    follow_chain(log, z[:, :, None, None], [*BLOCKS, ("conv4", None)])
+    if error:
+        raise error
+    if len(log) < 7:
+        raise Wrong("self.conv4 is never used: it makes the image.")
+    expect_tensor("The decoder's output", got, wanted.shape, "one image per code")
+    found = activation(got, log[6][2]) or "something other than tanh"
+    reach = "sigmoid cannot reach -1, the colour of the background" if found == "sigmoid" else "images lie in [-1, 1]"
+    raise Wrong(f"The image leaves the decoder through {found}, where one tanh is expected: {reach}.")
+
+
+def _rough(net):
+    """Give BatchNorm layers weights and statistics at random: a new layer hides a missing one."""
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor, low in (
+                (layer.weight, 0.5),
+                (layer.bias, -0.5),
+                (layer.running_mean, -0.5),
+                (layer.running_var, 0.5),
+            ):
+                nn.init.uniform_(tensor, low, low + 1)
+    return net
+
+
+def _with_layers(answer, reference):
+    """Build the student's class around the finished layers, so that forward is tested whatever __init__ holds."""
+    student = answer.__new__(answer)
+    nn.Module.__init__(student)
+    for name, layer in reference.named_children():
+        student.add_module(name, layer)
+    return student
+
+
+# 1.4 reparameterize, 1.6 what is decoded
+
+
+def probe_reparameterize(reparameterize):
+    means, logs = torch.meshgrid(torch.tensor([-3.0, 0.0, 5.0]), torch.tensor([-4.0, -2.0, 0.0, 2.0]), indexing="ij")
+    mu = means.flatten().repeat(20_000, 1).requires_grad_()
+    logvar = logs.flatten().repeat(20_000, 1).requires_grad_()
+    z = reparameterize(mu, logvar)
+    expect_tensor("reparameterize(mu, logvar)", z, mu.shape, "one z per image")
+    _name_moments(z.detach(), mu.detach(), logvar.detach())
+    if same(z, reparameterize(mu, logvar), 1e-6):
+        raise Wrong("Two calls give the same z: the noise is seeded inside the function; seed once, at the top.")
+    _probe_sample_gradient(z, mu, logvar)
+    meta = torch.empty(2, 3, device="meta")
+    on_meta(lambda: reparameterize(meta, meta), f"reparameterize {GPU}")
+
+
+def _name_moments(z, mu, logvar):
+    """Raise Wrong unless the columns of z are independent draws from N(mu, exp(logvar))."""
+    if z.isnan().any():
+        raise Wrong("z has nan in it: logvar may be negative, and its root or log is nan; exponentiate first.")
+    mu, logvar, std = mu[0], logvar[0], (0.5 * logvar[0]).exp()
+    mean, spread = z.mean(0), z.std(0)
+    j = int(((mean - mu).abs() / std).argmax())
+    if spread.max() < 1e-4 or (z[0] == z).all():
+        raise Wrong("Every image gets the same noise, or none: eps must be drawn anew for every entry of z.")
+    seen = f" (with mu = {mu[j]:.0f}, logvar = {logvar[j]:.0f}, z has mean {mean[j]:.2f} and std {spread[j]:.2f})."
+    if close(spread, mu.abs(), 0.05) or close(mean, std, 0.1):
+        raise Wrong(f"mu and std have changed places: eps multiplies std, and mu is added{seen}")
+    if (mean / spread).abs().max() < 0.05:
+        raise Wrong(f"z has mean 0 whatever mu is: without mu the code says nothing about the image{seen}")
+    shift = (mean - mu) / spread
+    if shift.abs().max() > 0.05:
+        reason = (
+            "rand is uniform on [0, 1), and its mean is not 0"
+            if close(shift, 3**0.5 + 0 * shift, 0.05)
+            else "eps has mean 0"
+        )
+        raise Wrong(f"The mean of z is not mu: {reason}{seen}")
+    _name_spread(spread, logvar, std)
+    eps = (z - mu) / std
+    correlation = torch.corrcoef(eps.T) - torch.eye(len(mu))
+    if correlation.abs().max() > 0.1:
+        raise Wrong("All latent dimensions of an image move together: draw one eps for every dimension.")
+    if (eps.pow(4).mean(0) - 3).abs().max() > 0.5 or eps.pow(3).mean(0).abs().max() > 0.3:
+        raise Wrong(
+            f"eps has the right mean and spread, but is not normal: its fourth moment is {eps.pow(4).mean():.1f}, not 3."
+        )
+
+
+def _name_spread(spread, logvar, std):
+    j = int(((spread - std).abs() / std).argmax())
+    seen = f" (at logvar = {logvar[j]:.0f} z has std {spread[j]:.3f}, not {std[j]:.3f})."
+    known = [
+        (std**2, "The noise is scaled by the variance: std is its square root"),
+        (std**0.5, "The noise is scaled by the root of std: the variance is exp(logvar), and std its root"),
+        (std**4, "The noise is scaled by exp(2 * logvar): which power of the variance is std"),
+        (1 / std, "The noise is scaled by 1 / std: look at the sign in the exponent"),
+        (
+            F.softplus(logvar),
+            "softplus is another way to make a number positive: logvar is a log, so its inverse is exp",
+        ),
+        (logvar.abs(), "abs makes logvar positive, but not a std: logvar is a log, so its inverse is exp"),
+        (1 + 0 * std, "The noise is not scaled at all: std multiplies eps"),
+        (std / 3**0.5, "eps is uniform on [-1, 1]: the noise must be normal"),
+        (std / 12**0.5, "eps is uniform: the noise must be normal"),
+    ]
+    for value, hint in known:
+        if close(spread, value, 0.04):
+            raise Wrong(hint + seen)
+    if not close(spread, std, 0.04):
+        raise Wrong(f"The spread of z is not std, the root of the variance exp(logvar){seen}")
+
+
+def close(got, want, tolerance):
+    """Tell whether two sets of measured moments agree, to a part of the larger of want and 0.1."""
+    return bool(((got - want).abs() <= tolerance * want.abs().clamp(min=0.1)).all())
+
+
+def _probe_sample_gradient(z, mu, logvar):
+    if not z.requires_grad:
+        raise Wrong("No gradient reaches mu and logvar: a sample drawn from a distribution cannot be differentiated.")
+    to_mu, to_logvar = torch.autograd.grad(z.sum(), [mu, logvar], allow_unused=True)
+    if to_mu is None or not same(to_mu, torch.ones_like(mu)):
+        raise Wrong("The gradient of z with respect to mu must be 1: is mu detached?")
+    if to_logvar is None or not same(to_logvar, 0.5 * (z - mu)):
+        raise Wrong("The gradient that reaches logvar is wrong or missing: is std detached?")
+
+
+class _StubEncoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+        self.mu = (2 * torch.randn(2000, 3)).requires_grad_()
+        self.logvar = torch.empty(2000, 3).uniform_(-3, 1).requires_grad_()
+
+    def forward(self, x):
+        self.calls += 1
+        return self.mu, self.logvar
+
+
+class _StubDecoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, z):
+        self.seen.append(z)
+        return 3 * z + 1
+
+
+def probe_vae(vae):
+    kinds = {}
+    for training in (False, True):
+        encoder, decoder = _StubEncoder(), _StubDecoder()
+        net = vae(encoder, decoder).train(training)
+        got = net(torch.zeros(2000, 1, 32, 32))
+        if encoder.calls != 1 or len(decoder.seen) != 1:
+            raise Wrong(
+                f"forward calls the encoder {encoder.calls} times and the decoder {len(decoder.seen)} times: once each."
+            )
+        if net.training is not training:
+            raise Wrong("forward changes the mode of the model: it should only read self.training.")
+        kinds[training] = _kind_of_code(decoder.seen[0], encoder)
+        _check_vae_output(got, decoder.seen[0], encoder)
+    if kinds == {True: "mu", False: "a sample"}:
+        raise Wrong("The two modes have changed places: a sample is decoded in train mode, mu in eval mode.")
+    if kinds[False] != "mu":
+        raise Wrong(f"In eval mode {kinds[False]} is decoded, where mu is expected: self.training tells the mode.")
+    if kinds[True] != "a sample":
+        why = ": without noise the KL has no purpose" if kinds[True] == "mu" else ""
+        raise Wrong(f"In train mode {kinds[True]} is decoded, where a sample of z is expected{why}.")
+    if not got[0].requires_grad or None in torch.autograd.grad(
+        got[0].sum(), [encoder.mu, encoder.logvar], allow_unused=True
+    ):
+        raise Wrong(
+            "The reconstruction error does not reach the encoder: something is detached between it and the decoder."
+        )
+
+
+def _kind_of_code(z, encoder):
+    mu, logvar = encoder.mu, encoder.logvar
+    if not isinstance(z, torch.Tensor) or z.shape != mu.shape:
+        return "something of another shape"
+    for name, value in (("mu", mu), ("logvar", logvar), ("std", (0.5 * logvar).exp()), ("the variance", logvar.exp())):
+        if same(z, value):
+            return name
+    eps = ((z - mu) / (0.5 * logvar).exp()).detach()
+    normal = eps.mean().abs() < 0.1 and (eps.std() - 1).abs() < 0.05 and (eps.pow(4).mean() - 3).abs() < 0.8
+    return "a sample" if normal else "something other than mu or a sample"
+
+
+def _check_vae_output(got, z, encoder):
+    if not isinstance(got, tuple | list) or len(got) != 3:
+        raise Wrong(f"forward of VAE returns {type(got).__name__}, where the three of recon, mu, logvar are expected.")
+    if not (same(got[0], 3 * z + 1) and same(got[1], encoder.mu) and same(got[2], encoder.logvar)):
+        raise Wrong("forward of VAE must return what the decoder makes of the code, then mu, then logvar.")
+
+
+# 1.7 the training step
+
+
+class _TinyVAE(nn.Module):
+    """A model without noise: two training steps that do the same give the same weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode, self.decode = nn.Linear(6, 4), nn.Linear(2, 6)
+
+    def forward(self, x):
+        mu, logvar = self.encode(x).chunk(2, dim=1)
+        return self.decode(mu + 0.1 * logvar), mu, logvar
+
+
+class _Recorder(torch.optim.SGD):
+    def __init__(self, parameters, log):
+        super().__init__(parameters, lr=0.1, momentum=0.9)
+        self.log = log
+
+    def zero_grad(self, set_to_none=True):
+        self.log.append("zero_grad")
+        super().zero_grad(set_to_none)
+
+    def step(self, closure=None):
+        self.log.append("step")
+        return super().step(closure)
+
+
+def _run_steps(train_step, start, batches):
+    """Take a step on every batch; return the weights, what the steps returned, and what happened in which order."""
+    net, log, kept = copy.deepcopy(start), [], []
+    optimizer = _Recorder(net.parameters(), log)
+
+    def loss_fn(recon, x, mu, logvar):
+        mse, kl = (recon - x).pow(2).mean(), (mu.pow(2) + 3 * logvar.exp()).mean()
+        total = mse + 0.5 * kl
+        leaf = torch.zeros((), requires_grad=True)
+        factor = leaf.exp()  # 1, with a graph of its own, which backward frees unless it is told to retain it
+        total = total * factor if total.requires_grad else total
+        log.append("loss_fn")
+        if total.requires_grad:
+            total.register_hook(lambda _: log.append("backward"))
+        kept.append((factor, leaf, mu, logvar))
+        return total, mse, kl
+
+    returned = [train_step(net, x, optimizer, loss_fn) for x in batches]
+    return net, returned, log, kept
+
+
+def probe_train_step(train_step):
+    start, batches = _TinyVAE(), [torch.randn(8, 6) for _ in range(3)]
+    wanted, values, _, _ = _run_steps(train.train_step, start, batches)
+    net, returned, log, kept = _run_steps(train_step, start, batches)
+    if not all(map(same, net.parameters(), wanted.parameters())):
+        _name_step(net, start, log, kept, batches)
+    if not net.training:
+        raise Wrong("train_step leaves the model in eval mode: then BatchNorm and the noise are off while training.")
+    _name_returned(returned, values)
+    try:
+        torch.autograd.grad(*kept[0][:2])
+    except RuntimeError:
+        return
+    raise Wrong("retain_graph is not needed: every step builds a new graph, and an old one only takes memory.")
+
+
+def _name_step(net, start, log, kept, batches):
+    first = log[: len(log) // len(batches)]
+    if "loss_fn" not in first:
+        raise Wrong("loss_fn is never called: use the argument, with recon, x, mu and logvar.")
+    _, _, mu, logvar = kept[0]
+    right_mu, right_logvar = start(batches[0])[1:]
+    if not (same(mu, right_mu) and same(logvar, right_logvar)):
+        raise Wrong("loss_fn gets other arguments than recon, x, mu, logvar, in this order.")
+    if "backward" not in first:
+        raise Wrong("Nobody computes the gradients: loss.backward() is missing, or the loss is cut off from the graph.")
+    if "step" not in first:
+        raise Wrong(
+            "The optimizer that is given never steps, so no weight moves; it carries averages from step to step."
+        )
+    if first.index("step") < first.index("backward"):
+        raise Wrong("The optimizer steps before backward has computed the gradients: clear, compute, step.")
+    if "zero_grad" in first[first.index("backward") : first.index("step")]:
+        raise Wrong("The gradients are cleared between backward and step: nothing is left to step with.")
+    if "zero_grad" not in first:
+        raise Wrong("The gradients of the last step are never cleared: PyTorch adds the new ones to them.")
+    raise Wrong(f"The weights after three steps are not those of the plain step; seen in one: {', '.join(first)}.")
+
+
+def _name_returned(returned, values):
+    for got, want in zip(returned, values, strict=True):
+        if not isinstance(got, tuple | list) or len(got) != 3:
+            raise Wrong(f"train_step returns {type(got).__name__}, where the three of loss, mse, kl are expected.")
+        if not all(isinstance(part, float) for part in got):
+            raise Wrong(
+                "train_step returns tensors, which keep the whole graph in memory: return numbers, with .item()."
+            )
+        if not all(abs(part - other) < 1e-4 for part, other in zip(got, want, strict=True)):
+            raise Wrong("train_step returns other numbers than loss, mse and kl of this batch, in this order.")
+
+
+# 1.8 the prior, 1.9 class means, 1.10 interpolation
+
+
+class _WatchedDecoder(nn.Module):
+    """A decoder that remembers what it was given, and how."""
+
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.net, self.seen, self.modes = _rough(model.Decoder(1, 2, latent_dim)), [], []
+
+    def forward(self, z):
+        self.seen.append(z.detach())
+        self.modes.append(self.net.bn1.training)
+        return self.net(z)
+
+
+def probe_sample_prior(sample_prior):
+    for count, latent_dim, training in ((600, 6, True), (5, 9, False)):
+        decoder = _WatchedDecoder(latent_dim).train(training)
+        before = copy.deepcopy(decoder.net.state_dict())
+        images = sample_prior(decoder, count, latent_dim)
+        _name_prior_call(decoder, images, count, latent_dim)
+        if not all(torch.equal(before[key], value) for key, value in decoder.net.state_dict().items()):
+            raise Wrong("Sampling changed the decoder: in train mode BatchNorm learns from what it decodes.")
+        if decoder.training is not training or decoder.net.bn1.training is not training:
+            raise Wrong("The decoder's mode is not restored: keep the lines that come after.")
+        if not same(images, decoder.eval().net(torch.cat(decoder.seen))):
+            raise Wrong("The result is not what the decoder makes of z in eval mode.")
+        if latent_dim == 6:
+            _name_prior(torch.cat(decoder.seen))
+    meta = model.Decoder(1, 2, 6).to("meta")
+    on_meta(lambda: sample_prior(meta, 2, 6), f"sample_prior {GPU}")
+
+
+def _name_prior_call(decoder, images, count, latent_dim):
+    if not decoder.seen:
+        raise Wrong("The decoder is never called: decode z.")
+    given = torch.cat([z.reshape(-1, z.shape[-1]) for z in decoder.seen])
+    if given.shape != (count, latent_dim):
+        raise Wrong(
+            f"The decoder gets z of shape {tuple(given.shape)}, where (num_samples, latent_dim) is {count, latent_dim}."
+        )
+    if any(decoder.modes):
+        raise Wrong("z is decoded in train mode: BatchNorm then mixes the samples of a batch; eval mode first.")
+    expect_tensor("sample_prior(...)", images, (count, 1, 32, 32), "one image per z")
+    if images.requires_grad:
+        raise Wrong("The images carry a gradient: decode under torch.no_grad(), nobody trains here.")
+
+
+def _name_prior(z):
+    """Raise Wrong unless the rows of z are independent draws from N(0, I)."""
+    seen = f" (z has mean {z.mean():.2f} and std {z.std():.2f}, not 0 and 1)."
+    if same(z, z[:1].expand_as(z)):
+        raise Wrong("All rows of z are the same: draw num_samples codes, not one.")
+    if same(z, z[:, :1].expand_as(z)):
+        raise Wrong("All dimensions of a z are the same: draw latent_dim numbers for each.")
+    if z.min() >= 0:
+        raise Wrong(f"z is never negative: the prior is normal, and rand is uniform{seen}")
+    if z.mean().abs() > 0.12 or (z.std() - 1).abs() > 0.1:
+        raise Wrong(f"z does not come from the prior N(0, I){seen}")
+    if (z.pow(4).mean() - 3).abs() > 0.7:
+        raise Wrong(f"z is not normal: its fourth moment is {z.pow(4).mean():.1f}, not 3.")
+
+
+def probe_class_means(class_means):
+    for latent_dim, num_classes in ((10, 10), (4, 10), (6, 12)):
+        codes = torch.randn(11, latent_dim) + 1
+        labels = torch.tensor([0, 1, 1, 2, 3, 4, 5, 6, 8, 9, 9])
+        present = labels.unique()
+        sums = torch.stack([codes[labels == c].sum(0) for c in range(num_classes)])
+        counts = torch.bincount(labels, minlength=num_classes)
+        got = class_means(codes, labels) if num_classes == 10 else class_means(codes, labels, num_classes)
+        right = sums[present] / counts[present, None]
+        expect_tensor("class_means(codes, labels)", got, sums.shape, "one mean code per class")
+        name_mistake(
+            got[present],
+            right,
+            [(wrong[present], hint) for wrong, hint in _wrong_means(codes, sums, counts, latent_dim == num_classes)],
+        )
+        if not same(got[present], right):
+            row = int((got[present] - right).abs().sum(1).argmax())
+            raise Wrong(
+                f"The mean of class {present[row]} starts with {got[present][row, 0]:.3f}, where its codes, added up "
+                f"and divided by their number, give {right[row, 0]:.3f}."
+            )
+    _probe_integers_and_meta(class_means)
+
+
+def _wrong_means(codes, sums, counts, square):
+    count = counts[:, None]
+    yield sums, "The codes of every class are added up, but not divided by how many there are."
+    yield (sums / 1000, "The sums are divided by 1000, but the classes are not of that size: count them.")
+    yield (sums / len(codes), "The sums are divided by the number of all images: count each class by itself.")
+    yield (sums / (len(codes) / len(counts)), "The classes are not equally large: count each of them.")
+    yield (sums / len(counts), "The sums are divided by the number of classes: count the images of each class.")
+    yield codes.mean(0).expand_as(sums), "Every class gets the mean of all codes: use the labels."
+    if square:
+        yield (sums / counts, "counts divides the columns, not the rows: it needs the shape (num_classes, 1).")
+        yield sums.T / count, "The result is transposed: one row per class."
+    yield sums / (count + 1), "The counts are one too large: where do they start?"
+
+
+def _probe_integers_and_meta(class_means):
+    meta, labels = torch.empty(4, 3, device="meta"), torch.tensor([0, 1, 2, 2])
+    on_meta(
+        lambda: class_means(meta, labels), "labels on the CPU and codes on a GPU do not mix: bring both to one device."
+    )
+
+
+def probe_interpolate(interpolate):
+    start, end = torch.randn(7) + 2, torch.randn(7) - 2
+    for steps in (5, 2, 49):
+        t = torch.linspace(0, 1, steps)[:, None]
+        right = start + t * (end - start)
+        got = interpolate(start, end, steps)
+        walk = torch.arange(steps)[:, None] / steps
+        if isinstance(got, torch.Tensor) and got.shape == (7, steps):
+            raise Wrong(f"The path has shape (D, num_steps), {tuple(got.shape)}: t needs the shape (num_steps, 1).")
+        expect_tensor("interpolate(start, end, num_steps)", got, right.shape, "one code per step")
+        name_mistake(
+            got,
+            right,
+            [
+                (right.flip(0), "The path runs backwards: frame 0 is start."),
+                (start + t * end, "The path ends at start + end: walk along the difference end - start."),
+                (
+                    start + walk * (end - start),
+                    "The path stops before end: linspace includes both ends, arange does not.",
+                ),
+                (end + t * (end - start), "The path begins at end: it should begin at start."),
+                (t * (end - start), "The path begins at 0: it should begin at start."),
+                (start - t * (end - start), "The path leads away from end: the difference is end - start."),
+                (start + t**2 * (end - start), "The steps are not even: t must grow evenly from 0 to 1."),
+            ],
+        )
+        if not same(got[0], start) or not same(got[-1], end):
+            which, i, name, wanted = (
+                ("first", 0, "start", start) if not same(got[0], start) else ("last", -1, "end", end)
+            )
+            raise Wrong(f"The {which} code begins with {got[i, 0]:.3f}, where {name} has {wanted[0]:.3f}.")
+        if not same(got, right):
+            raise Wrong("Both ends are right, but the steps between are not evenly spaced on the straight line.")
+    meta = torch.empty(3, device="meta")
+    on_meta(lambda: interpolate(meta, meta, 4), f"interpolate {GPU}")
+
+
+check = Check(
+    {
+        "1.1": Exercise("the loss", 15, 4, (loss.kl_divergence, loss.recon_loss, loss.vae_loss), probe_loss),
+        "1.2": Exercise("the encoder's layers", 15, 8, (model.Encoder,), probe_encoder_layers, ("__init__",)),
+        "1.3": Exercise("the encoder's forward pass", 10, 5, (model.Encoder,), probe_encoder_forward, ("forward",)),
+        "1.4": Exercise("the reparameterization", 10, 3, (model.reparameterize,), probe_reparameterize),
+        "1.5": Exercise("the decoder", 15, 11, (model.Decoder,), probe_decoder),
+        "1.6": Exercise("what is decoded", 5, 1, (model.VAE,), probe_vae),
+        "1.7": Exercise("the training step", 10, 2, (train.train_step,), probe_train_step),
+        "1.8": Exercise("samples from the prior", 10, 2, (latent.sample_prior,), probe_sample_prior),
+        "1.9": Exercise("class means", 10, 3, (latent.class_means,), probe_class_means),
+        "1.10": Exercise("interpolation", 5, 2, (latent.interpolate,), probe_interpolate),
+    }
+)
