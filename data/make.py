@@ -1,4 +1,4 @@
-"""Make what ships in data/: `python data/make.py digits`, `python data/make.py figures`, or both without an argument."""
+"""Make what ships in data/: `python data/make.py digits`, or `figures`, or both without an argument."""
 
 import hashlib
 import sys
@@ -10,7 +10,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from PIL import Image
 from torchvision.utils import make_grid
@@ -23,18 +23,19 @@ from vae_tutorial.train import fit, train_step
 
 HERE = Path(__file__).resolve().parent
 BLUE, GREEN, ORANGE, PURPLE, INK, GREY = "#0072B2", "#007A5A", "#C04F00", "#8A4F9E", "#222222", "#666666"
-CLASS_COLOURS = matplotlib.style.library["petroff10"]["axes.prop_cycle"].by_key()["color"]  # colour-blind-safe
+# Paul Tol's "muted" colours, which the colour-blind tell apart, with a yellow and a grey that show on white
+CLASS_COLOURS = ["#332288", "#DDAA33", "#CC6677", "#999933", "#AA4499", "#44AA99", "#88CCEE", "#882255", "#117733"]
+CLASS_COLOURS += ["#AAAAAA"]
 FILM_EPOCHS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 40)
-FRAME_EPOCHS = (0, 0.2, 0.4, 0.6, 0.8, 1, 1.4, 2, 3, 4, 5, 6, 7, 8, 10, *range(12, 41, 2))
-LIMIT, SQUARE, SIDE = 8, 2, 12  # of the scatter plots, of the square that is decoded, of its grid of images
-GREYS, COLOURS = 6, 64  # so few, because a GIF of more is twice the size
+FRAME_EPOCHS = (0, 0.2, 0.4, 0.8, 1.4, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40)
+LIMIT, SQUARE, SIDE, GREYS = 8, 2, 10, 5  # of the scatter plots, of the decoded square, of its grid, of its pixels
 
 # of network.png, in pixels of 900 x 370: where the arrows run, and x, y, size, colour, words
 ARROWS = [((103, 240), (122, 240)), ((172, 240), (204, 240)), ((254, 240), (272, 240)), ((334, 240), (355, 268))]
 ARROWS += [((334, 240), (355, 212)), ((425, 270), (464, 250)), ((425, 210), (464, 230)), ((510, 240), (568, 240))]
 ARROWS += [((630, 240), (650, 240)), ((698, 240), (730, 240)), ((778, 240), (797, 240))]
-WORDS = [(226, 342, 13, BLUE, "Encoder"), (226, 322, 9, BLUE, "each convolution halves height and width")]
-WORDS += [(674, 342, 13, GREEN, "Decoder"), (674, 322, 9, GREEN, "each transposed convolution doubles them")]
+WORDS = [(226, 342, 13, BLUE, "Encoder"), (226, 322, 9, BLUE, "three convolutions halve height and width")]
+WORDS += [(674, 342, 13, GREEN, "Decoder"), (674, 322, 9, GREEN, "three transposed convolutions double them")]
 WORDS += [(226, 146, 9, GREY, "channels, height, width"), (674, 146, 9, GREY, "channels, height, width")]
 WORDS += [(390, 297, 9, PURPLE, "128 numbers each"), (498, 270, 12, INK, r"$z = \mu + \sigma\,\varepsilon$")]
 WORDS += [(390, 95, 11, ORANGE, r"KL divergence:  $N(\mu,\, \sigma^2)$  against  $N(0,\, I)$")]
@@ -53,15 +54,18 @@ def make_digits():
 
 
 def make_figures():
-    """Train three networks, about five minutes on one core, and draw the three figures."""
+    """Train three networks, five minutes on one core, and draw the three figures."""
     torch.set_num_threads(1)
     matplotlib.use("Agg")
     plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10, "text.color": INK})
     digits = load_images("mnist-5k")
-    model, z, film = train_lesson(digits)
+    z = torch.randn(10, 128, generator=torch.Generator().manual_seed(0))
+    model, film = train(VAE, 128, 4e-3, digits, FILM_EPOCHS, lambda model: decode(model.decoder, z[4:5]))
     draw_network(model, digits)
-    draw_preview(model, digits, z, film)
-    draw_latent_space([train_latent_space(Autoencoder, 0.0, digits), train_latent_space(VAE, 1.0, digits)], digits)
+    draw_preview(model, digits, z, torch.cat(film))
+    draw_latent_space(
+        train_latent_space(Autoencoder, 0.0, digits), train_latent_space(VAE, 1.0, digits), digits.test_labels
+    )
 
 
 class Autoencoder(VAE):
@@ -72,46 +76,36 @@ class Autoencoder(VAE):
         return self.decoder(mu), mu, logvar
 
 
-def build(kind, latent_dim):
+def train(kind, latent_dim, learning_rate, digits, epochs, look, loss_fn=vae_loss):
+    """Train as notebook 01 does; return the model, and look(model) at each of the epochs, fifths of one included."""
     torch.manual_seed(0)
-    return kind(Encoder(latent_dim=latent_dim), Decoder(latent_dim=latent_dim))
-
-
-def train(model, digits, learning_rate, look, epochs, loss_fn=vae_loss):
-    """Train as notebook 01 does; return what look() gives after each of the epochs, fifths of an epoch included."""
+    model = kind(Encoder(latent_dim=latent_dim), Decoder(latent_dim=latent_dim))
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.5, 0.99))
     loader, steps, seen = Loader(digits.train_images, digits.train_labels), count(), []
 
     def step(*arguments):
         if next(steps) / len(loader) in epochs:
-            seen.append(look())
+            seen.append(look(model))
         return train_step(*arguments)
 
     fit(model, loader, digits.test_images, optimizer=optimizer, epochs=epochs[-1], loss_fn=loss_fn, train_step=step)
-    return [*seen, look()]
-
-
-def train_lesson(digits):
-    """Train the network of notebook 01; return it, ten codes from the prior, and the fifth decoded at FILM_EPOCHS."""
-    model, z = build(VAE, 128), torch.randn(10, 128, generator=torch.Generator().manual_seed(0))
-    return model, z, torch.cat(train(model, digits, 4e-3, lambda: decode(model.decoder, z[4:5]), FILM_EPOCHS))
+    return model, [*seen, look(model)]
 
 
 def train_latent_space(kind, beta, digits):
-    """Train with two latent dimensions; return (held-out mu, the decoded square) at FRAME_EPOCHS.
+    """Train with two latent dimensions; return (held-out mu, the decoded square) at each of FRAME_EPOCHS.
 
     The loss is elbo_loss: vae_loss takes the mean over the pixels and over the latent dimensions, so with only two of
     these its KL term outweighs the reconstruction, and the VAE collapses onto the prior. The learning rate is a quarter
     of notebook 01's: with all of it the autoencoder's codes reach 30, and no scale shows both networks.
     """
-    model, line = build(kind, 2), torch.linspace(-SQUARE, SQUARE, SIDE)
+    line = torch.linspace(-SQUARE, SQUARE, SIDE)
     square = torch.cartesian_prod(line.flip(0), line).flip(1)  # the first row of images has the largest z_2
-    loss_fn = partial(elbo_loss, beta=beta)
 
-    def look():
-        return encode_all(model.encoder, digits.test_images), decode(model.decoder, square)
+    def look(model):
+        return encode_all(model.encoder, digits.test_images), tiles(decode(model.decoder, square), SIDE)
 
-    return train(model, digits, 1e-3, look, FRAME_EPOCHS, loss_fn)
+    return train(kind, 2, 1e-3, digits, FRAME_EPOCHS, look, partial(elbo_loss, beta=beta))[1]
 
 
 @torch.no_grad()
@@ -141,7 +135,7 @@ def draw_network(model, digits):
         axes.text(middle, 178, f"{name}\n(1, 32, 32)", ha="center", va="top")
     for (channels, size), left in zip(((16, 16), (32, 8), (64, 4)), (146, 226, 300), strict=True):
         for middle, colour in ((left, BLUE), (900 - left, GREEN)):
-            draw_block(axes, middle, 240, 22 + 4 * size, 6 + channels / 2, colour)
+            draw_block(axes, middle, 240, 14 + 3.6 * size, 6 + channels / 2, colour)
             axes.text(middle, 178, f"({channels}, {size}, {size})", ha="center", va="top")
     for middle, y, width, line, name in (
         (390, 268, 66, "-", r"$\mu$"),
@@ -207,41 +201,50 @@ def draw_preview(model, digits, z, film):
     plt.close(figure)
 
 
-def draw_latent_space(frames, digits):
-    """Write the animation; frames holds what train_latent_space gave for the autoencoder and for the VAE."""
-    frames = [draw_frame(*frame, digits.test_labels) for frame in zip(FRAME_EPOCHS, *frames, strict=True)]
-    palette = frames[-1].quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
+def draw_latent_space(autoencoder, vae, labels):
+    """Write the animation of what train_latent_space gave for both networks, in 25 colours of a palette."""
+    tints = [1 - weight * (1 - np.array(to_rgb(colour))) for colour in CLASS_COLOURS for weight in (1, 0.5)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((255 * np.vstack([np.linspace([0] * 3, [1] * 3, GREYS), *tints])).round().astype(int).ravel())
+    frames = [draw_frame(*each, labels) for each in zip(FRAME_EPOCHS, autoencoder, vae, strict=True)]
     first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     times = [300] * len(others) + [2000]
     first.save(HERE / "latent_space.gif", save_all=True, append_images=others, duration=times, loop=0, optimize=True)
 
 
 def draw_frame(epoch, autoencoder, vae, labels):
-    """Draw one frame, 900 x 880 pixels: for both networks the codes, below them the images of the dashed square."""
-    figure = plt.figure(figsize=(9, 8.8), dpi=100)
-    figure.text(0.5, 0.97, f"epoch {epoch:g}", ha="center", size=13, weight="bold")
-    for left, name, (codes, images) in ((45, "Autoencoder", autoencoder), (496, "VAE", vae)):
-        draw_codes(figure.add_axes((left / 900, 445 / 880, 384 / 900, 384 / 880)), name, codes, labels)
-        pixels = (tiles(images, SIDE) * (GREYS - 1)).round() / (GREYS - 1)
-        figure.figimage(pixels, left, 12, cmap="gray", vmin=0, vmax=1)
-    for n, colour in enumerate(CLASS_COLOURS):
-        figure.text(0.505, 0.9 - 0.03 * n, f"{n}", color=colour)
+    """Draw one frame, 900 x 824 pixels: for both networks the codes, below them the images of the dashed square."""
+    figure = plt.figure(figsize=(9, 8.24), dpi=100)
+    figure.text(0.5, 0.968, f"epoch {epoch:g}", ha="center", size=13, weight="bold")
+    for left, name, (codes, picture) in ((45, "Autoencoder", autoencoder), (496, "VAE", vae)):
+        draw_codes(figure.add_axes((left / 900, 390 / 824, 384 / 900, 384 / 824)), name, codes, labels)
+        figure.text((left + 192) / 900, 349 / 824, "decoded: the dashed square", ha="center")
+        figure.add_artist(Rectangle((left + 26, 10), 332, 332, fill=False, linestyle="--", transform=None))
+        figure.figimage((picture * (GREYS - 1)).round() / (GREYS - 1), left + 32, 16, cmap="gray", vmin=0, vmax=1)
+    dots = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in CLASS_COLOURS]
+    figure.legend(dots, range(10), loc="center", bbox_to_anchor=(0.513, 582 / 824), frameon=False, handletextpad=0)
     figure.canvas.draw()
+    pixels = np.array(figure.canvas.buffer_rgba())[..., :3]
     plt.close(figure)
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    return Image.fromarray(pixels)
 
 
 def draw_codes(axes, name, codes, labels):
-    """Draw the codes (N, 2), the prior's circles and the square that is decoded, on the same scale for every network."""
+    """Draw the codes (N, 2), the prior's circles and the square that is decoded, on one scale for all networks."""
     axes.scatter(*codes.T, s=7, c=[CLASS_COLOURS[label] for label in labels], linewidths=0)
     for radius in (1, 2):
         axes.add_patch(Circle((0, 0), radius, fill=False, color=INK))
     axes.add_patch(Rectangle((-SQUARE, -SQUARE), 2 * SQUARE, 2 * SQUARE, fill=False, color=INK, linestyle="--"))
     ticks = range(-LIMIT, LIMIT + 1, 4)
     axes.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), xticks=ticks, yticks=ticks)
+    axes.tick_params(labelleft=name == "Autoencoder", size=2, labelsize=8)
     axes.set_title(name, size=11, weight="bold")
     outside = int((codes.abs() > LIMIT).any(dim=1).sum())
-    axes.text(LIMIT - 0.3, -LIMIT + 0.3, f"{outside} of {len(codes)} outside" if outside else "", ha="right", size=9)
+    words = (
+        "circles: 1 and 2 standard deviations of the prior"
+        + f"\n{outside} of the {len(codes)} codes lie outside" * (outside > 0)
+    )
+    axes.text(0.3 - LIMIT, LIMIT - 0.3, words, size=8, va="top", linespacing=1.5)
 
 
 if __name__ == "__main__":

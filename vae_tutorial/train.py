@@ -134,8 +134,10 @@ def fit(
 
 
 class _Line:
-    """Where the progress bar writes: a notebook output that every text replaces, so that an export
-    keeps the last one alone; outside a notebook the standard output."""
+    """What the progress bar writes to: a notebook output that each text replaces, so that an export shows the last
+    one alone; outside a notebook, the standard output."""
+
+    encoding = "utf-8"  # without it tqdm draws the bar with #
 
     def __init__(self):
         self.handle = display(Pretty(""), display_id=True) if hasattr(get_ipython(), "kernel") else None

@@ -423,7 +423,7 @@ def _name_moments(z, mu, logvar):
         raise Wrong("All latent dimensions of an image move together: draw one eps for every dimension.")
     if (eps.pow(4).mean(0) - 3).abs().max() > 0.5 or eps.pow(3).mean(0).abs().max() > 0.3:
         raise Wrong(
-            f"eps has the right mean and spread, but is not normal: its fourth moment is {eps.pow(4).mean():.1f}, not 3."
+            f"eps has the right mean and spread, but is not normal: fourth moment {eps.pow(4).mean():.1f}, not 3."
         )
 
 

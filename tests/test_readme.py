@@ -1,0 +1,100 @@
+"""The README: every command in it is run, here or by .ci/run, and every file it names exists."""
+
+import re
+import shlex
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+
+
+def commands(language):
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in block.strip().splitlines()]
+
+
+def last_part(start):
+    """The last command of the line of the README that holds the text, to be run in this environment."""
+    (part,) = {line.split(" && ")[-1] for line in commands("sh") if start in line}
+    program, *rest = shlex.split(part)
+    return [str(BIN / Path(program).name), *rest]
+
+
+def test_continuous_integration_runs_the_test_command():
+    (line,) = {line for line in commands("sh") if line.endswith("pytest")}
+    assert line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert line.startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
+
+
+def test_the_first_command_leaves_a_page_that_needs_no_other_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_TUTORIAL_EPOCHS", "1")
+    command = last_part("--to html")
+    subprocess.run([*command, "--output-dir", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    page = (tmp_path / "01_vae.html").read_text(encoding="utf-8")
+    sources = re.findall(r'<img[^>]*src="([^"]{0,20})', page)
+    assert len(sources) > 10 and all(source.startswith("data:image/") for source in sources)
+    assert "10 of 10 exercises done" in page and page.count("batch/s") == 5
+
+
+def test_jupyterlab_opens_the_exercise():
+    command = [*last_part("jupyter lab"), "--no-browser", "--port=0", "--allow-root", "--IdentityProvider.token=t"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            url = next(found[0] for line in server.stderr if (found := re.search(r"http://127\S+", line)))
+            assert urllib.request.urlopen(url, timeout=60).status == 200 and "01_vae.ipynb" in url
+        finally:
+            server.terminate()
+
+
+def test_the_instructor_can_run_a_solution_in_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_TUTORIAL_EPOCHS", "1")
+    *command, name = last_part("--inplace")
+    notebook = tmp_path / Path(name).name
+    notebook.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', encoding="utf-8")
+    subprocess.run([*command, str(notebook)], cwd=ROOT, check=True, capture_output=True)
+    assert (ROOT / name).exists()
+
+
+def test_the_generator_finds_every_exercise_fresh():
+    subprocess.run([*last_part("vae_tutorial.exercises"), "--check"], cwd=ROOT, check=True)
+
+
+def test_the_wheel_carries_the_digits(tmp_path):
+    wheel = re.search(r"`pip (wheel --no-deps \.)`", README)[1].split()
+    pip = [sys.executable, "-m", "pip", *wheel, "--wheel-dir", str(tmp_path / "dist")]
+    subprocess.run(pip, cwd=ROOT, check=True, capture_output=True)
+    (built,) = (tmp_path / "dist").iterdir()
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path / "site"), str(built)]
+    subprocess.run(install, check=True, capture_output=True)
+    code = "import vae_tutorial.data as d; print(d.__file__, len(d.load_images().train_images))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True
+    )
+    assert done.stdout.decode().split() == [str(tmp_path / "site" / "vae_tutorial" / "data.py"), "4000"], done.stderr
+
+
+def test_every_command_is_run_somewhere():
+    tested = ("pytest", "--to html", "jupyter lab", "--inplace", "vae_tutorial.exercises")
+    assert commands("sh") and all(any(text in line for text in tested) for line in commands("sh"))
+
+
+def test_windows_has_the_same_commands():
+    parts = {part for line in commands("sh") for part in line.split(" && ") if "venv" in part}
+    wanted = {part.replace("python3 ", "py ").replace(".venv/bin/", ".venv\\Scripts\\") for part in parts}
+    assert set(commands("powershell")) <= wanted and len(commands("powershell")) == 6
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))
+def test_every_link_inside_the_repository_leads_somewhere(target):
+    assert target.startswith("https://") or (ROOT / target).exists()
+
+
+def test_the_map_names_what_exists():
+    (tree,) = re.findall(r"```\n(notebooks/.*?)```", README, re.DOTALL)
+    assert all((ROOT / line.split()[0]).exists() for line in tree.strip().splitlines())
