@@ -7,11 +7,13 @@ from itertools import count
 from pathlib import Path
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb, to_rgba
-from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Polygon, Rectangle
 from PIL import Image
 from torchvision.utils import make_grid
 
@@ -30,16 +32,18 @@ FILM_EPOCHS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 40)
 FRAME_EPOCHS = (0, 0.2, 0.4, 0.8, 1.4, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40)
 LIMIT, SQUARE, SIDE, GREYS = 8, 2, 10, 5  # of the scatter plots, of the decoded square, of its grid, of its pixels
 
-# of network.png, in pixels of 900 x 370: where the arrows run, and x, y, size, colour, words
-ARROWS = [((103, 240), (122, 240)), ((172, 240), (204, 240)), ((254, 240), (272, 240)), ((334, 240), (355, 268))]
-ARROWS += [((334, 240), (355, 212)), ((425, 270), (464, 250)), ((425, 210), (464, 230)), ((510, 240), (568, 240))]
-ARROWS += [((630, 240), (650, 240)), ((698, 240), (730, 240)), ((778, 240), (797, 240))]
+# of network.png, in pixels of 900 x 370: the arrows of the encoder, which the decoder mirrors, and between them;
+# x, y, size, colour of the words; x, y of the boxes
+ENCODER_ARROWS = [(103, 240, 122, 240), (172, 240, 204, 240), (254, 240, 272, 240)]
+ARROWS = [(334, 240, 352, 266), (334, 240, 352, 214), (427, 268, 464, 250), (427, 212, 464, 230), (510, 240, 568, 240)]
 WORDS = [(226, 342, 13, BLUE, "Encoder"), (226, 322, 9, BLUE, "three convolutions halve height and width")]
 WORDS += [(674, 342, 13, GREEN, "Decoder"), (674, 322, 9, GREEN, "three transposed convolutions double them")]
 WORDS += [(226, 146, 9, GREY, "channels, height, width"), (674, 146, 9, GREY, "channels, height, width")]
 WORDS += [(390, 297, 9, PURPLE, "128 numbers each"), (498, 270, 12, INK, r"$z = \mu + \sigma\,\varepsilon$")]
 WORDS += [(390, 95, 11, ORANGE, r"KL divergence:  $N(\mu,\, \sigma^2)$  against  $N(0,\, I)$")]
 WORDS += [(450, 22, 11, ORANGE, "reconstruction error:  recon  against  $x$")]
+BOXES = [(390, 268, "-", r"$\quad\;\mu\quad\;$"), (390, 212, "-", r"$\log\,\sigma^2$"), (487, 240, "-", r"$\;z\;$")]
+BOXES += [(487, 160, "--", r"$\varepsilon \sim N(0,\, I)$")]
 
 
 def make_digits():
@@ -56,16 +60,14 @@ def make_digits():
 def make_figures():
     """Train three networks, five minutes on one core, and draw the three figures."""
     torch.set_num_threads(1)
-    matplotlib.use("Agg")
-    plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10, "text.color": INK})
+    matplotlib.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10, "text.color": INK})
     digits = load_images("mnist-5k")
     z = torch.randn(10, 128, generator=torch.Generator().manual_seed(0))
     model, film = train(VAE, 128, 4e-3, digits, FILM_EPOCHS, lambda model: decode(model.decoder, z[4:5]))
     draw_network(model, digits)
     draw_preview(model, digits, z, torch.cat(film))
-    draw_latent_space(
-        train_latent_space(Autoencoder, 0.0, digits), train_latent_space(VAE, 1.0, digits), digits.test_labels
-    )
+    autoencoder, vae = train_latent_space(Autoencoder, 0.0, digits), train_latent_space(VAE, 1.0, digits)
+    draw_latent_space(autoencoder, vae, digits.test_labels)
 
 
 class Autoencoder(VAE):
@@ -124,7 +126,7 @@ def tiles(images, nrow=1, padding=0):
 
 def draw_network(model, digits):
     """Draw the diagram of the VAE, around a held-out digit and its reconstruction."""
-    figure = plt.figure(figsize=(9, 3.7))
+    figure = Figure(figsize=(9, 3.7))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 900), ylim=(0, 370))
     axes.axis("off")
     x = digits.test_images[320:321]
@@ -137,22 +139,24 @@ def draw_network(model, digits):
         for middle, colour in ((left, BLUE), (900 - left, GREEN)):
             draw_block(axes, middle, 240, 14 + 3.6 * size, 6 + channels / 2, colour)
             axes.text(middle, 178, f"({channels}, {size}, {size})", ha="center", va="top")
-    for middle, y, width, line, name in (
-        (390, 268, 66, "-", r"$\mu$"),
-        (390, 212, 66, "-", r"$\log\,\sigma^2$"),
-        (487, 240, 42, "-", "$z$"),
-        (487, 160, 100, "--", r"$\varepsilon \sim N(0,\, I)$"),
-    ):
-        draw_box(axes, middle, y, width, line, name)
-    for start, end in ARROWS:
-        draw_arrow(axes, start, end)
-    draw_arrow(axes, (487, 177), (487, 220), linestyle=(0, (4, 3)))
+    draw_words_and_lines(axes)
+    figure.savefig(HERE / "network.png", dpi=200)
+
+
+def draw_words_and_lines(axes):
+    """Draw what does not depend on the network: words, boxes, arrows, and the brackets of the two loss terms."""
+    for x, y, size, colour, words in WORDS:
+        axes.text(x, y, words, color=colour, size=size, ha="center", weight="bold" if size == 13 else None)
+    for x, y, line, words in BOXES:
+        box = {"boxstyle": "round,pad=0.5", "facecolor": "#F3EEF6", "edgecolor": PURPLE, "linestyle": line}
+        axes.text(x, y, words, ha="center", va="center", size=12, bbox=box)
+    arrow = {"arrowstyle": "-|>", "mutation_scale": 10, "color": INK, "shrinkA": 0, "shrinkB": 0}
+    mirrored = [(900 - right, y, 900 - left, y) for left, _, right, y in ENCODER_ARROWS]
+    for *start, x, y in ENCODER_ARROWS + ARROWS + mirrored:
+        axes.annotate("", (x, y), start, arrowprops=arrow)
+    axes.annotate("", (487, 220), (487, 179), arrowprops={**arrow, "linestyle": (0, (4, 3))})
     for left, right, low, high in ((60, 840, 45, 138), (357, 423, 118, 188)):
         axes.plot([left, left, right, right], [high, low, low, high], color=ORANGE, linewidth=1.4)
-    for middle, y, size, colour, words in WORDS:
-        axes.text(middle, y, words, color=colour, size=size, ha="center", weight="bold" if size == 13 else None)
-    figure.savefig(HERE / "network.png", dpi=200)
-    plt.close(figure)
 
 
 def draw_block(axes, middle, y, height, width, colour, slant=10):
@@ -163,18 +167,6 @@ def draw_block(axes, middle, y, height, width, colour, slant=10):
     side = [(right, low), (right + slant, low + slant), (right + slant, high + slant), (right, high)]
     for corners, alpha in ((front, 0.25), (top, 0.1), (side, 0.45)):
         axes.add_patch(Polygon(corners, facecolor=to_rgba(colour, alpha), edgecolor=colour, joinstyle="round"))
-
-
-def draw_box(axes, middle, y, width, linestyle, name, height=34):
-    shape = FancyBboxPatch((middle - width / 2, y - height / 2), width, height, boxstyle="round,pad=0,rounding_size=7")
-    shape.set(facecolor=to_rgba(PURPLE, 0.1), edgecolor=PURPLE, linestyle=linestyle)
-    axes.add_patch(shape)
-    axes.text(middle, y, name, ha="center", va="center", size=12)
-
-
-def draw_arrow(axes, start, end, linestyle="-"):
-    style = {"arrowstyle": "-|>", "mutation_scale": 10, "color": INK, "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", end, start, arrowprops={**style, "linestyle": linestyle})
 
 
 def draw_preview(model, digits, z, film):
@@ -188,7 +180,8 @@ def draw_preview(model, digits, z, film):
         "a digit 1 turns\ninto an 8": decode(model.decoder, interpolate(means[1], means[8], 10)),
         "one z, decoded\nafter epoch": film,
     }
-    figure, all_axes = plt.subplots(5, figsize=(12, 5.9), dpi=100)
+    figure = Figure(figsize=(12, 5.9), dpi=100)
+    all_axes = figure.subplots(5)
     figure.subplots_adjust(left=0.135, right=0.985, top=0.98, bottom=0.05, hspace=0.1)
     for axes, (label, images) in zip(all_axes, rows.items(), strict=True):
         axes.imshow(tiles(images, 10, padding=1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -198,7 +191,6 @@ def draw_preview(model, digits, z, film):
     all_axes[-1].set_xticks([17 + 33 * n for n in range(10)], FILM_EPOCHS, size=12)
     all_axes[-1].tick_params(length=0)
     figure.savefig(HERE / "preview.png")
-    plt.close(figure)
 
 
 def draw_latent_space(autoencoder, vae, labels):
@@ -214,19 +206,18 @@ def draw_latent_space(autoencoder, vae, labels):
 
 def draw_frame(epoch, autoencoder, vae, labels):
     """Draw one frame, 900 x 824 pixels: for both networks the codes, below them the images of the dashed square."""
-    figure = plt.figure(figsize=(9, 8.24), dpi=100)
+    figure = Figure(figsize=(9, 8.24), dpi=100)
     figure.text(0.5, 0.968, f"epoch {epoch:g}", ha="center", size=13, weight="bold")
     for left, name, (codes, picture) in ((45, "Autoencoder", autoencoder), (496, "VAE", vae)):
         draw_codes(figure.add_axes((left / 900, 390 / 824, 384 / 900, 384 / 824)), name, codes, labels)
         figure.text((left + 192) / 900, 349 / 824, "decoded: the dashed square", ha="center")
         figure.add_artist(Rectangle((left + 26, 10), 332, 332, fill=False, linestyle="--", transform=None))
         figure.figimage((picture * (GREYS - 1)).round() / (GREYS - 1), left + 32, 16, cmap="gray", vmin=0, vmax=1)
-    dots = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in CLASS_COLOURS]
+    dots = [Line2D([], [], marker="o", linestyle="", color=colour) for colour in CLASS_COLOURS]
     figure.legend(dots, range(10), loc="center", bbox_to_anchor=(0.513, 582 / 824), frameon=False, handletextpad=0)
-    figure.canvas.draw()
-    pixels = np.array(figure.canvas.buffer_rgba())[..., :3]
-    plt.close(figure)
-    return Image.fromarray(pixels)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.array(canvas.buffer_rgba())[..., :3])
 
 
 def draw_codes(axes, name, codes, labels):
@@ -240,10 +231,9 @@ def draw_codes(axes, name, codes, labels):
     axes.tick_params(labelleft=name == "Autoencoder", size=2, labelsize=8)
     axes.set_title(name, size=11, weight="bold")
     outside = int((codes.abs() > LIMIT).any(dim=1).sum())
-    words = (
-        "circles: 1 and 2 standard deviations of the prior"
-        + f"\n{outside} of the {len(codes)} codes lie outside" * (outside > 0)
-    )
+    words = "circles: 1 and 2 standard deviations of the prior"
+    if outside:
+        words += f"\n{outside} of the {len(codes)} codes lie outside"
     axes.text(0.3 - LIMIT, LIMIT - 0.3, words, size=8, va="top", linespacing=1.5)
 
 

@@ -5,6 +5,8 @@ import os
 import pytest
 
 GIVEN = os.environ.get("VAE_TUTORIAL_EPOCHS")
+# where other programs run too, two threads wait for each other most of the time
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -39,7 +39,7 @@ def test_the_first_command_leaves_a_page_that_needs_no_other_file(tmp_path, monk
     page = (tmp_path / "01_vae.html").read_text(encoding="utf-8")
     sources = re.findall(r'<img[^>]*src="([^"]{0,20})', page)
     assert len(sources) > 10 and all(source.startswith("data:image/") for source in sources)
-    assert "10 of 10 exercises done" in page and page.count("batch/s") == 5
+    assert "10 of 10 exercises done" in page and page.count("held-out total") >= 5
 
 
 def test_jupyterlab_opens_the_exercise():

@@ -60,6 +60,7 @@ def plot_history(history):
         for name, rows in history.items():
             axis.plot(range(1, len(rows) + 1), [row[part] for row in rows], label=name.replace("_", "-"), marker=".")
         axis.set(title=label, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     axes[0].legend()
     _finish(figure)

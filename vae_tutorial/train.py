@@ -107,7 +107,8 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     scheduler = _one_cycle(optimizer, rates, epochs * len(loader)) if one_cycle else None
     history = {"train": [], "held_out": []}
-    bar = tqdm(total=epochs * len(loader), unit="batch", mininterval=0.5, file=_Line())
+    bar_format = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed}<{remaining}{postfix}"
+    bar = tqdm(total=epochs * len(loader), bar_format=bar_format, mininterval=0.5, file=_Line())
 
     def after_step():
         bar.update()
@@ -119,9 +120,10 @@ def fit(
             after_epoch(0)
         for epoch in range(1, epochs + 1):
             bar.set_description(f"epoch {epoch}/{epochs}")
-            history["train"].append(train_epoch(model, loader, optimizer, loss_fn, train_step, after_step))
-            history["held_out"].append(evaluate(model, held_out_images, loss_fn))
-            bar.set_postfix_str("held-out total {:.4f} = recon {:.4f}, KL {:.4f}".format(*history["held_out"][-1]))
+            train_parts = train_epoch(model, loader, optimizer, loss_fn, train_step, after_step)
+            held_out_parts = evaluate(model, held_out_images, loss_fn)
+            history = {"train": [*history["train"], train_parts], "held_out": [*history["held_out"], held_out_parts]}
+            bar.set_postfix_str("held-out total {:.4f}, recon {:.4f}, KL {:.4f}".format(*held_out_parts))
             if after_epoch:
                 after_epoch(epoch)
     except KeyboardInterrupt:
@@ -158,6 +160,8 @@ def _one_cycle(optimizer, rates, steps):
 
 def _capped(epochs):
     """Return epochs, or VAE_TUTORIAL_EPOCHS where that is less."""
+    if epochs < 1:
+        raise ValueError(f"epochs must be a whole number of at least 1, but is {epochs!r}.")
     cap = os.environ.get("VAE_TUTORIAL_EPOCHS") or str(epochs)
     if not cap.isdecimal() or int(cap) < 1:
         raise ValueError(f"VAE_TUTORIAL_EPOCHS must be a whole number of at least 1, but is {cap!r}.")
