@@ -1,9 +1,13 @@
 """The README: every command in it is run, here or by .ci/run, and every file it names exists."""
 
+import contextlib
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -19,11 +23,17 @@ def commands(language):
     return [line for block in blocks for line in block.strip().splitlines()]
 
 
-def last_part(start):
-    """The last command of the line of the README that holds the text, to be run in this environment."""
-    (part,) = {line.split(" && ")[-1] for line in commands("sh") if start in line}
-    program, *rest = shlex.split(part)
-    return [str(BIN / Path(program).name), *rest]
+def readme_command(text):
+    """The last command of the line of the README that holds the text, with its environment, to be run as it is here."""
+    (part,) = {line.split(" && ")[-1] for line in commands("sh") if text in line}
+    words = shlex.split(part)
+    settings = dict(word.split("=") for word in words if word.startswith("VAE_TUTORIAL_"))
+    program, *rest = words[len(settings) :]
+    return [str(BIN / Path(program).name), *rest], {**os.environ, **settings}
+
+
+def last_part(text):
+    return readme_command(text)[0]
 
 
 def test_continuous_integration_runs_the_test_command():
@@ -46,10 +56,19 @@ def test_jupyterlab_opens_the_exercise():
     command = [*last_part("jupyter lab"), "--no-browser", "--port=0", "--allow-root", "--IdentityProvider.token=t"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:
         try:
-            url = next(found[0] for line in server.stderr if (found := re.search(r"http://127\S+", line)))
-            assert urllib.request.urlopen(url, timeout=60).status == 200 and "01_vae.ipynb" in url
+            address = next(found[0] for line in server.stderr if (found := re.search(r"http://127[^/]+", line)))
+            assert answer(f"{address}/api/contents/01_vae.ipynb?content=0&token=t") == 200
+            assert answer(f"{address}/lab/tree/01_vae.ipynb?token=t") == 200
         finally:
             server.terminate()
+
+
+def answer(url, patience=30):
+    """The status of a page, of a server that may still be starting."""
+    for _ in range(patience):
+        with contextlib.suppress(urllib.error.URLError):
+            return urllib.request.urlopen(url, timeout=60).status
+        time.sleep(1)
 
 
 def test_the_instructor_can_run_a_solution_in_place(tmp_path, monkeypatch):
@@ -80,7 +99,7 @@ def test_the_wheel_carries_the_digits(tmp_path):
 
 
 def test_every_command_is_run_somewhere():
-    tested = ("pytest", "--to html", "jupyter lab", "--inplace", "vae_tutorial.exercises")
+    tested = ("pytest", "--to html", "jupyter lab", "--inplace", "vae_tutorial.exercises", "vae_tutorial.checks")
     assert commands("sh") and all(any(text in line for text in tested) for line in commands("sh"))
 
 

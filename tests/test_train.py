@@ -40,7 +40,10 @@ def optimize(model, lr=1e-2):
 
 def run(model, held_out=None, optimizer=None, epochs=2, loader=None, **settings):
     held_out = images(3, seed=1) if held_out is None else held_out
-    return fit(model, loader or load(), held_out, optimizer=optimizer or optimize(model), epochs=epochs, **settings)
+    try:
+        return fit(model, loader or load(), held_out, optimizer=optimizer or optimize(model), epochs=epochs, **settings)
+    except KeyboardInterrupt:  # it would end pytest itself
+        pytest.fail("fit let Ctrl-C through")
 
 
 def weights(model):
@@ -203,6 +206,12 @@ def test_a_failed_evaluation_restores_the_mode(training):
     assert modes(model) == [training] * len(modes(model))
 
 
+def test_evaluation_keeps_no_gradients():
+    kept = []
+    evaluate(build(), images(3), lambda *parts: kept.append(parts) or vae_loss(*parts))
+    assert [part.requires_grad for part in kept[0]] == [False] * 4
+
+
 def test_evaluation_of_nothing_is_refused():
     with pytest.raises(ValueError, match="images is empty: evaluate needs at least one image"):
         evaluate(build(), images(0))
@@ -362,8 +371,8 @@ def test_a_cap_that_is_no_positive_whole_number_is_refused_before_training(cap, 
 
 
 @pytest.mark.parametrize("cap", ["", "5"])
-@pytest.mark.parametrize("epochs", [0, -1])
-def test_epochs_below_1_are_refused_by_name(epochs, cap, monkeypatch):
+@pytest.mark.parametrize("epochs", [0, -1, 2.5])
+def test_epochs_that_are_no_positive_whole_number_are_refused_by_name(epochs, cap, monkeypatch):
     monkeypatch.setenv("VAE_TUTORIAL_EPOCHS", cap)
     with pytest.raises(ValueError, match=rf"^epochs must be .*at least 1, but is {epochs}"):
         run(build(), epochs=epochs)

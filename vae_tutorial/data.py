@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,7 +131,7 @@ def _download(name):
             return folder
         except OSError as error:  # this folder cannot be written: try the next
             problems.append(f"{folder}: {_one_line(error)}")
-        except RuntimeError as error:  # no mirror answered: another folder would not help
+        except (RuntimeError, HTTPException) as error:  # no mirror answered: another folder would not help
             problems.append(_one_line(error))
             break
     raise FileNotFoundError(

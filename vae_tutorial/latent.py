@@ -47,11 +47,11 @@ def interpolate(start, end, num_steps):
     """Walk in a straight line from one code to another, both ends included.
 
     start, end: (D,) -> (num_steps, D), evenly spaced.
-    Raises ValueError when the shapes differ or num_steps is below 2.
+    Raises ValueError for codes of another shape, or whole numbers, and for num_steps below 2.
     """
-    if start.ndim != 1 or start.shape != end.shape:
-        shapes = f"{tuple(start.shape)} and {tuple(end.shape)}"
-        raise ValueError(f"start and end must be (D,), but are {shapes}.")
+    if start.ndim != 1 or start.shape != end.shape or not start.is_floating_point():
+        given = f"{tuple(start.shape)} and {tuple(end.shape)} of {start.dtype}"
+        raise ValueError(f"start and end must be (D,), floats, but are {given}.")
     if num_steps < 2:
         raise ValueError(f"num_steps must be at least 2, to hold both ends, but is {num_steps}.")
     # from 0 to 1 in num_steps even steps, one a row: (num_steps, 1)

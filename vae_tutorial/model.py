@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))  # (B, width, 16, 16)
         x = F.relu(self.bn2(self.conv2(x)))  # (B, 2 * width, 8, 8)
         x = F.relu(self.bn3(self.conv3(x)))  # (B, 4 * width, 4, 4)
-        # both from the same x, no activation; flatten(1) drops the sizes of 1: (B, D, 1, 1) -> (B, D)
+        # both from the same x, no activation; flatten(1) drops the sizes of 1, (B, D, 1, 1) -> (B, D)
         mu = self.conv_mu(x).flatten(1)
         logvar = self.conv_logvar(x).flatten(1)
         return mu, logvar

@@ -160,7 +160,7 @@ def _one_cycle(optimizer, rates, steps):
 
 def _capped(epochs):
     """Return epochs, or VAE_TUTORIAL_EPOCHS where that is less."""
-    if epochs < 1:
+    if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be a whole number of at least 1, but is {epochs!r}.")
     cap = os.environ.get("VAE_TUTORIAL_EPOCHS") or str(epochs)
     if not cap.isdecimal() or int(cap) < 1:
