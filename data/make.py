@@ -58,14 +58,19 @@ def make_digits():
 
 
 def make_figures():
-    """Train three networks, five minutes on one core, and draw the three figures."""
+    """Train three networks, five minutes on one core, and draw the four figures."""
     torch.set_num_threads(1)
     matplotlib.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10, "text.color": INK})
     digits = load_images("mnist-5k")
-    z = torch.randn(10, 128, generator=torch.Generator().manual_seed(0))
-    model, film = train(VAE, 128, 4e-3, digits, FILM_EPOCHS, lambda model: decode(model.decoder, z[4:5]))
+    z, x = torch.randn(1, 128, generator=torch.Generator().manual_seed(3)), digits.test_images[-1:]
+
+    def look(model):
+        return torch.cat([decode(model.decoder, z), decode(model.decoder, encode_all(model.encoder, x))])
+
+    model, film = train(VAE, 128, 4e-3, digits, FILM_EPOCHS, look)
     draw_network(model, digits)
-    draw_preview(model, digits, z, torch.cat(film))
+    draw_film(*torch.stack(film, dim=1))
+    draw_preview(model, digits, torch.stack(film)[:, 0])
     autoencoder, vae = train_latent_space(Autoencoder, 0.0, digits), train_latent_space(VAE, 1.0, digits)
     draw_latent_space(autoencoder, vae, digits.test_labels)
 
@@ -169,8 +174,15 @@ def draw_block(axes, middle, y, height, width, colour, slant=10):
         axes.add_patch(Polygon(corners, facecolor=to_rgba(colour, alpha), edgecolor=colour, joinstyle="round"))
 
 
-def draw_preview(model, digits, z, film):
+def draw_film(decoded, rebuilt):
+    """Draw the film of notebook 01: one code and one held-out digit, as the network learns."""
+    rows = {"one z, decoded\nafter epoch": decoded, "one digit, rebuilt\nafter epoch": rebuilt}
+    draw_rows(rows, figsize=(12, 2.5), bottom=0.12).savefig(HERE / "film.png")
+
+
+def draw_preview(model, digits, film):
     """Draw five rows of ten pictures: what the network of notebook 01 can do."""
+    z = torch.randn(10, 128, generator=torch.Generator().manual_seed(0))
     codes = encode_all(model.encoder, digits.test_images)
     means = class_means(codes, digits.test_labels)
     rows = {
@@ -180,9 +192,14 @@ def draw_preview(model, digits, z, film):
         "a digit 1 turns\ninto an 8": decode(model.decoder, interpolate(means[1], means[8], 10)),
         "one z, decoded\nafter epoch": film,
     }
-    figure = Figure(figsize=(12, 5.9), dpi=100)
-    all_axes = figure.subplots(5)
-    figure.subplots_adjust(left=0.135, right=0.985, top=0.98, bottom=0.05, hspace=0.1)
+    draw_rows(rows, figsize=(12, 5.9), bottom=0.05).savefig(HERE / "preview.png")
+
+
+def draw_rows(rows, figsize, bottom):
+    """Draw rows of ten images, {label: (10, 1, 32, 32)}, with the epochs of the film below the last."""
+    figure = Figure(figsize=figsize, dpi=100)
+    all_axes = figure.subplots(len(rows))
+    figure.subplots_adjust(left=0.135, right=0.985, top=0.98, bottom=bottom, hspace=0.1)
     for axes, (label, images) in zip(all_axes, rows.items(), strict=True):
         axes.imshow(tiles(images, 10, padding=1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_ylabel(label, rotation=0, ha="right", va="center", size=13)
@@ -190,7 +207,7 @@ def draw_preview(model, digits, z, film):
         axes.spines[:].set_visible(False)
     all_axes[-1].set_xticks([17 + 33 * n for n in range(10)], FILM_EPOCHS, size=12)
     all_axes[-1].tick_params(length=0)
-    figure.savefig(HERE / "preview.png")
+    return figure
 
 
 def draw_latent_space(autoencoder, vae, labels):

@@ -30,10 +30,10 @@ def show_images(images, title=None, nrow=8):
     _finish(figure)
 
 
-def show_rows(rows, title=None):
-    """Show one row of images for every label.
+def show_rows(rows, title=None, columns=None):
+    """Show one row of images for every label, with a word over each column if columns gives them.
 
-    rows: {label: images (N, C, 32, 32) in [-1, 1]}, the same N in every row.
+    rows: {label: images (N, C, 32, 32) in [-1, 1]}, the same N in every row; columns: N of anything.
     Raises ValueError for another shape.
     """
     count = max(len(images) for images in rows.values())
@@ -45,6 +45,9 @@ def show_rows(rows, title=None):
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
+    if columns:
+        axes[0, 0].set_xticks([17 + 34 * index for index in range(count)], columns)
+        axes[0, 0].tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
     if title:
         figure.suptitle(title)
     _finish(figure)
