@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Normal
 
-from vae_tutorial import checks, loss, model
+from vae_tutorial import checks, latent, loss, model
 from vae_tutorial.checks import vae as checks_of_01
 
 KL = "-0.5 * (1 + logvar - mu.pow(2) - logvar.exp())"
@@ -38,7 +38,7 @@ MISTAKES = {
     "KL01 sign": ("1.1", KL, KL[1:], "never negative"),
     "KL03 no 1": ("1.1", KL, "-0.5 * (logvar - mu.pow(2) - logvar.exp())", "which constant is missing"),
     "KL05 mu": ("1.1", KL, "-0.5 * (1 + logvar - mu - logvar.exp())", "mu enters as mu"),
-    "KL05 abs": ("1.1", KL, "-0.5 * (1 + logvar - mu.abs() - logvar.exp())", "equally far"),
+    "KL05 abs": ("1.1", KL, "-0.5 * (1 + logvar - mu.abs() - logvar.exp())", "mu enters as |mu|"),
     "KL07 -logvar": ("1.1", KL, "-0.5 * (1 - logvar - mu.pow(2) - logvar.exp())", "small variance"),
     "KL09 log sigma": ("1.1", KL, "-0.5 * (1 + 2 * logvar - mu.pow(2) - (2 * logvar).exp())", "log sigma"),
     "KL11 squared twice": ("1.1", KL, "-0.5 * (1 + logvar - mu.pow(2) - logvar.exp().pow(2))", "must not be squared"),
@@ -51,7 +51,7 @@ MISTAKES = {
     "KL21 kl_div": ("1.1", KL, 'F.kl_div(mu, logvar, reduction="none")', "kl_divergence"),
     "KL23 math": ("1.1", KL, "-0.5 * (1 + logvar - mu.pow(2) - math.exp(logvar))", "single numbers"),
     "KL27 variance": ("1.1", KL, "torch.distributions.kl_divergence(Normal(mu, logvar.exp()), Normal(0, 1))", "log of the variance"),
-    "KL half": ("1.1", KL, "-(1 + logvar - mu.pow(2) - logvar.exp())", "2 times too large"),
+    "KL half": ("1.1", KL, "-(1 + logvar - mu.pow(2) - logvar.exp())", "2 times the right value"),
     "KL std": ("1.1", KL, "-0.5 * (1 + logvar - mu.pow(2) - (0.5 * logvar).exp())", "where the formula has sigma^2"),
     "KL averaged": ("1.1", KL, f"({KL}).mean()", "averaged already"),
     "KL detached": ("1.1", KL, f"({KL}).detach()", "carries no gradient"),
@@ -103,7 +103,7 @@ MISTAKES = {
     "SP07 swapped too": ("1.4", "mu + eps * std", "mu * eps + std", "changed places"),
     "SP09 one eps": ("1.4", DRAW, "torch.randn(len(std), 1)", "move together"),
     "SP09 one row": ("1.4", DRAW, "torch.randn(1, std.shape[1])", "Every image gets the same noise"),
-    "SP11 normal": ("1.4", "mu + eps * std", "torch.normal(mu, std)", "gradient"),
+    "SP11 normal": ("1.4", "mu + eps * std", "torch.normal(mu, std)", "cannot be differentiated"),
     "SP11 sample": ("1.4", "mu + eps * std", "Normal(mu, std).sample()", "No gradient"),
     "SP13 detach": ("1.4", STD, f"{STD}.detach()", "std detached"),
     "SP15 no mu": ("1.4", "mu + eps * std", "eps * std", "without mu"),
@@ -131,7 +131,7 @@ MISTAKES = {
     "TR03 step first": ("1.7", "    loss.backward()\n    optimizer.step()\n", "    optimizer.step()\n    loss.backward()\n", "steps before"),
     "TR05 no backward": ("1.7", "    loss.backward()\n", "", "computes the gradients"),
     "TR07 swapped": ("1.7", CALL, CALL.replace("mu, logvar", "logvar, mu"), "in this order"),
-    "TR09 item": ("1.7", CALL, f"{CALL}; loss = loss.item()", "backward needs the tensor"),
+    "TR09 item": ("1.7", CALL, f"{CALL}; loss = loss.item()", "needs the tensor"),
     "TR11 tensors": ("1.7", "return loss.item(), recon_loss.item()", "return loss, recon_loss", "with .item()"),
     "TR15 new optimizer": ("1.7", "    optimizer.zero_grad()\n", "    optimizer = torch.optim.Adam(model.parameters())\n", "optimizer that is given"),
     "TR23 retain_graph": ("1.7", "loss.backward()", "loss.backward(retain_graph=True)", "retain_graph"),
@@ -224,13 +224,13 @@ HARMLESS = {
 NAMES = dict(
     torch=torch, F=F, nn=nn, math=math, Normal=Normal, reparameterize=model.reparameterize,
     require_shape=model.require_shape, require_positive=model.require_positive,
-    require_same_shape=loss.require_same_shape,
+    require_same_shape=loss.require_same_shape, require_labels=latent.require_labels, require_ends=latent.require_ends,
 )  # fmt: skip
 
 
 @pytest.fixture
 def check():
-    return checks.Check(checks_of_01.check.exercises)
+    return checks.Check(checks_of_01.check.exercises, checks_of_01.check.reminders)
 
 
 def source_of(number):
@@ -327,9 +327,9 @@ def test_a_wrong_forward_is_seen_behind_open_layers(check):
         check("1.3", encoder)
 
 
-def test_the_finished_version_handed_in_counts_as_open(check):
+def test_the_finished_version_handed_in_counts_as_open(check, capsys):
     assert check("1.4", model.reparameterize) is model.reparameterize
-    assert check.states["1.4"] == "open"
+    assert check.states["1.4"] == "open" and "not one of your own" in capsys.readouterr().out
 
 
 def test_strict_makes_an_open_exercise_fail(check, monkeypatch):
@@ -341,12 +341,17 @@ def test_strict_makes_an_open_exercise_fail(check, monkeypatch):
 def test_a_crash_names_the_line_of_the_student(check):
     message = failure(check, "1.4", changed("1.4", STD, "torch.exp(0.5 * logsigma)"))
     assert message.startswith("1.4 crashed: line ") and "`std = torch.exp(0.5 * logsigma)`" in message
-    assert "NameError: name 'logsigma' is not defined" in message
+    assert "raises NameError: name 'logsigma' is not defined" in message
 
 
 def test_hints_change_and_the_third_points_to_the_solution(check):
     messages = [failure(check, "1.4", changed("1.4", STD, "torch.exp(logvar)")) for _ in range(3)]
-    assert "folded solution" in messages[2] and "folded solution" not in messages[0] + messages[1]
+    assert ["In plain words" in message for message in messages] == [False, True, True]
+    assert ["folded solution" in message for message in messages] == [False, False, True]
+
+
+def test_every_exercise_has_plainer_words_for_the_second_failure(check):
+    assert check.reminders.keys() == check.exercises.keys()
 
 
 def test_a_failure_says_what_later_cells_use_and_shows_no_traceback(check):

@@ -6,12 +6,17 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
+
+from vae_tutorial import exercises
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -107,6 +112,40 @@ def test_windows_has_the_same_commands():
     parts = {part for line in commands("sh") for part in line.split(" && ") if "venv" in part}
     wanted = {part.replace("python3 ", "py ").replace(".venv/bin/", ".venv\\Scripts\\") for part in parts}
     assert set(commands("powershell")) <= wanted and len(commands("powershell")) == 6
+
+
+def own_exercise(folder):
+    """Write what the README says about an exercise of one's own; return the path of its solution notebook."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, check, module = [textwrap.dedent(block).strip() for block in blocks]
+    cells = [nbformat.v4.new_code_cell(text) for text in ("import torch\nfrom activations import check", code, check)]
+    cells.append(nbformat.v4.new_markdown_cell("<details><summary>Hint</summary>\n\nA hint.\n\n</details>"))
+    (folder / "solutions").mkdir()
+    (folder / "solutions" / "activations.py").write_text(module)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "solutions" / "activations.ipynb")
+    return folder / "solutions" / "activations.ipynb"
+
+
+@pytest.mark.parametrize(
+    "right, wrong, seen",
+    [
+        ("", "", "1.1 done: softplus."),
+        ("torch.logaddexp(x, torch.zeros_like(x))", "...", "1.1 open: the blank is still to fill (the returned value)"),
+        ("torch.logaddexp(x, torch.zeros_like(x))", "x.exp().log()", "1.1 wrong: Without the 1"),
+        ("torch.logaddexp(x, torch.zeros_like(x))", "(1 + x.exp()).log()", "1.1 wrong: For large x it overflows"),
+    ],
+)
+def test_an_exercise_of_ones_own_works_as_described(tmp_path, right, wrong, seen):
+    path = own_exercise(tmp_path)
+    assert exercises.main([str(path)]) == 0 and (tmp_path / "exercises" / "activations.ipynb").exists()
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = exercises.strip_markers(notebook.cells[1].source).replace(right, wrong)
+    client = NotebookClient(
+        notebook, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": path.parent}}
+    )
+    client.execute()
+    (output,) = notebook.cells[2].outputs
+    assert seen in (output.data["text/plain"] if "data" in output else "\n".join(output.traceback))
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))

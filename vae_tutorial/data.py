@@ -1,6 +1,7 @@
 """Digits as tensors, offline first: 5,000 of them ship with the package, more are found or downloaded."""
 
 import hashlib
+import math
 import os
 import tempfile
 from http.client import HTTPException
@@ -20,7 +21,7 @@ SHIPPED_SHA256 = "246e0c30eeea57c8d0037d3f38c8e00651ec204cc61b8022563e9aeeb9d756
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent / "data"
-_SHIPPED = next((f for f in [_CHECKOUT / SHIPPED_FILE] if f.exists()), _PACKAGE / "shipped" / SHIPPED_FILE)
+_SHIPPED = (_CHECKOUT if (_CHECKOUT / SHIPPED_FILE).exists() else _PACKAGE / "shipped") / SHIPPED_FILE
 _TORCHVISION = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
 
 
@@ -65,7 +66,7 @@ class Loader:
         self.generator = None if seed is None else torch.Generator().manual_seed(seed)
 
     def __len__(self):
-        return -(-len(self.images) // self.batch_size)
+        return math.ceil(len(self.images) / self.batch_size)
 
     def __iter__(self):
         order = torch.arange(len(self.images))

@@ -7,6 +7,25 @@ import torch
 import torch.nn.functional as F
 
 
+def require_labels(codes, labels, num_classes):
+    """Raise ValueError unless codes are (N, D) and labels (N,), from 0 to num_classes - 1."""
+    if codes.ndim != 2 or labels.shape != codes.shape[:1]:
+        shapes = f"{tuple(codes.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"codes must be (N, D) and labels (N,), but are {shapes}.")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+        reach = f"{int(labels.min())} to {int(labels.max())}"
+        raise ValueError(f"labels must lie in 0 to {num_classes - 1}, but reach {reach}.")
+
+
+def require_ends(start, end, num_steps):
+    """Raise ValueError unless both ends are floats (D,) and num_steps is at least 2."""
+    if start.ndim != 1 or start.shape != end.shape or not start.is_floating_point():
+        given = f"{tuple(start.shape)} and {tuple(end.shape)} of {start.dtype}"
+        raise ValueError(f"start and end must be (D,), floats, but are {given}.")
+    if num_steps < 2:
+        raise ValueError(f"num_steps must be at least 2, to hold both ends, but is {num_steps}.")
+
+
 @torch.no_grad()
 def encode_all(encoder, images, batch_size=500):
     """Return the posterior means of all images, in eval mode.
@@ -28,12 +47,7 @@ def class_means(codes, labels, num_classes=10):
     codes: (N, D), labels: (N,) from 0 to num_classes - 1 -> (num_classes, D); nan for an empty class.
     Raises ValueError when the lengths differ or a label is out of range.
     """
-    if codes.ndim != 2 or labels.shape != codes.shape[:1]:
-        shapes = f"{tuple(codes.shape)} and {tuple(labels.shape)}"
-        raise ValueError(f"codes must be (N, D) and labels (N,), but are {shapes}.")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
-        reach = f"{int(labels.min())} to {int(labels.max())}"
-        raise ValueError(f"labels must lie in 0 to {num_classes - 1}, but reach {reach}.")
+    require_labels(codes, labels, num_classes)
     # row n has a 1 in the column of image n's class, in the type and on the device of codes:
     # (N, num_classes)
     one_hot = F.one_hot(labels.long(), num_classes).to(codes)
@@ -49,11 +63,7 @@ def interpolate(start, end, num_steps):
     start, end: (D,) -> (num_steps, D), evenly spaced.
     Raises ValueError for codes of another shape, or whole numbers, and for num_steps below 2.
     """
-    if start.ndim != 1 or start.shape != end.shape or not start.is_floating_point():
-        given = f"{tuple(start.shape)} and {tuple(end.shape)} of {start.dtype}"
-        raise ValueError(f"start and end must be (D,), floats, but are {given}.")
-    if num_steps < 2:
-        raise ValueError(f"num_steps must be at least 2, to hold both ends, but is {num_steps}.")
+    require_ends(start, end, num_steps)
     # from 0 to 1 in num_steps even steps, one a row: (num_steps, 1)
     t = torch.linspace(0, 1, num_steps, device=start.device, dtype=start.dtype)[:, None]
     # start where t = 0, end where t = 1: (num_steps, D)
@@ -63,15 +73,17 @@ def interpolate(start, end, num_steps):
 def sample_prior(decoder, num_samples, latent_dim):
     """Decode codes drawn from the prior, z ~ N(0, I), in eval mode and without gradients.
 
-    -> images: (num_samples, C, 32, 32) in [-1, 1], on the decoder's device, whose mode is restored.
+    decoder: takes z (num_samples, latent_dim); its mode is restored.
+    -> images: (num_samples, C, 32, 32) in [-1, 1], on the decoder's device.
     Source: Kingma & Welling 2014, section 2.1: z ~ p(z), then x ~ p(x|z), of which this is the mean.
     """
-    weight = next(decoder.parameters())
+    weight = next(decoder.parameters())  # any weight: it tells the decoder's device and dtype
     # one draw from N(0, I) per image, with the device and dtype of weight: (num_samples, latent_dim)
     z = torch.randn(num_samples, latent_dim, device=weight.device, dtype=weight.dtype)
     was_training = decoder.training
     try:
-        # put the decoder in eval mode, then decode z without gradients: (num_samples, C, 32, 32)
+        # put the decoder in eval mode; then, without gradients, images is what it makes of z:
+        # (num_samples, C, 32, 32)
         decoder.eval()
         with torch.no_grad():
             images = decoder(z)

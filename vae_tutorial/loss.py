@@ -24,7 +24,7 @@ def kl_divergence(mu, logvar):
     Source: Kingma & Welling 2014, appendix B.
     """
     require_same_shape(mu=mu, logvar=logvar)
-    # the formula above, with log sigma^2 = logvar and sigma^2 = exp(logvar): (B, D)
+    # -1/2 of a sum of four terms, with ln sigma^2 = logvar and sigma^2 = exp(logvar): (B, D)
     return -0.5 * (1 + logvar - mu.pow(2) - logvar.exp())
 
 
@@ -44,7 +44,8 @@ def vae_loss(recon, x, mu, logvar, beta=0.1):
 
     recon, x: (B, C, 32, 32); mu, logvar: (B, D).
     recon_loss is the mean squared error over batch and pixels; kl_loss is the KL divergence, in nats,
-    as the mean over batch and latent dimensions. So what beta means depends on D: see elbo_loss.
+    as the mean over batch and latent dimensions. So what beta means depends on D; with
+    vae_tutorial.loss.elbo_loss, which sums, it does not.
     Raises ValueError when shapes differ.
     """
     mse = recon_loss(recon, x)

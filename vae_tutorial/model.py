@@ -35,7 +35,7 @@ class Encoder(nn.Module):
     """Map images to the mean and the log-variance of q(z|x), the posterior over their latent codes.
 
     x: (B, C, 32, 32) in [-1, 1] -> mu, logvar: (B, D) each; q(z|x) = N(mu, diag(exp(logvar))).
-    Raises ValueError for a size below 1 or an image of another shape.
+    Raises ValueError for a size below 1 or an image of another shape, TypeError for one without floats.
     Source: Kingma & Welling 2014, appendix C.2, with convolutions for the fully-connected layers.
     """
 
@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))  # (B, width, 16, 16)
         x = F.relu(self.bn2(self.conv2(x)))  # (B, 2 * width, 8, 8)
         x = F.relu(self.bn3(self.conv3(x)))  # (B, 4 * width, 4, 4)
-        # both from the same x, no activation; flatten(1) drops the sizes of 1, (B, D, 1, 1) -> (B, D)
+        # both from the same x; flatten(1) drops the two sizes of 1: (B, D, 1, 1) -> (B, D)
         mu = self.conv_mu(x).flatten(1)
         logvar = self.conv_logvar(x).flatten(1)
         return mu, logvar
@@ -71,7 +71,7 @@ def reparameterize(mu, logvar):
     """Draw one z from N(mu, diag(exp(logvar))) per row, so that gradients reach mu and logvar.
 
     mu, logvar: (B, D) -> z: (B, D), z = mu + eps * std; eps ~ N(0, I) from the global generator.
-    Raises ValueError when the shapes differ.
+    Raises ValueError when the shapes differ, TypeError when logvar does not hold floats.
     Source: Kingma & Welling 2014, section 2.4.
     """
     require_shape("logvar", logvar, *mu.shape)
@@ -86,7 +86,7 @@ class Decoder(nn.Module):
     """Map latent codes to images.
 
     z: (B, D) -> (B, C, 32, 32) in [-1, 1].
-    Raises ValueError for a size below 1 or a code of another shape.
+    Raises ValueError for a size below 1 or a code of another shape, TypeError for one without floats.
     """
 
     def __init__(self, out_channels=1, width=16, latent_dim=32):
@@ -111,7 +111,7 @@ class Decoder(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))  # (B, 4 * width, 4, 4)
         x = F.relu(self.bn2(self.conv2(x)))  # (B, 2 * width, 8, 8)
         x = F.relu(self.bn3(self.conv3(x)))  # (B, width, 16, 16)
-        # the last layer ends in tanh, whose range is that of the images, [-1, 1]
+        # the last transposed convolution, then tanh
         return torch.tanh(self.conv4(x))  # (B, out_channels, 32, 32)
 
 
@@ -129,6 +129,6 @@ class VAE(nn.Module):
 
     def forward(self, x):
         mu, logvar = self.encoder(x)  # (B, D) each
-        # self.training says which mode the model is in: (B, D)
+        # a sample of z in train mode (self.training is True), mu in eval mode: (B, D)
         z = reparameterize(mu, logvar) if self.training else mu
         return self.decoder(z), mu, logvar

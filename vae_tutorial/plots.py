@@ -62,7 +62,7 @@ def plot_history(history):
     for part, (axis, label) in enumerate(zip(axes, ["total", "reconstruction", "KL"], strict=True)):
         for name, rows in history.items():
             axis.plot(range(1, len(rows) + 1), [row[part] for row in rows], label=name.replace("_", "-"), marker=".")
-        axis.set(title=label, xlabel="epoch")
+        axis.set(title=label, xlabel="epoch", yscale="linear" if label == "KL" else "log")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     axes[0].legend()
@@ -70,7 +70,7 @@ def plot_history(history):
 
 
 def animate(images, frames_per_second=20, alt="animation"):
-    """Return an animation of the images, forth and back without end, that a notebook shows and an HTML export keeps.
+    """Return an animation of the images, back and forth without end, that a notebook shows and an HTML export keeps.
 
     images: (N, C, 32, 32) in [-1, 1] -> an <img> that holds a GIF as a data URI.
     Raises ValueError for another shape.
@@ -80,9 +80,9 @@ def animate(images, frames_per_second=20, alt="animation"):
         Image.fromarray(frame.contiguous().numpy()).resize((192, 192), Image.Resampling.NEAREST) for frame in pixels
     ]
     buffer = io.BytesIO()
-    forth_and_back = frames[1:] + frames[-2::-1]
+    back_and_forth = frames[1:] + frames[-2::-1]
     frames[0].save(
-        buffer, "GIF", save_all=True, append_images=forth_and_back, duration=1000 // frames_per_second, loop=0
+        buffer, "GIF", save_all=True, append_images=back_and_forth, duration=1000 // frames_per_second, loop=0
     )
     data = base64.b64encode(buffer.getvalue()).decode()
     return HTML(f'<img alt="{alt}" src="data:image/gif;base64,{data}">')

@@ -60,7 +60,8 @@ def evaluate(model, images, loss_fn=vae_loss, seed=0, batch_size=500):
     """Return the mean (loss, recon_loss, kl_loss) over a set, as floats; every figure in this tutorial is this one.
 
     images: (N, C, 32, 32) in [-1, 1]. BatchNorm is in eval mode, but z is sampled, from noise of its own that the
-    seed fixes; the global generators and the model's mode stay as they were.
+    seed fixes: model.training is True for the model alone, whose own forward must go by it. The global generators and
+    the model's mode stay as they were.
     Raises ValueError for an empty set.
     """
     if len(images) == 0:
@@ -100,7 +101,8 @@ def fit(
     one_cycle lets the learning rate rise to the optimizer's and fall to nearly 0 (Smith & Topin 2018); else it is
     constant. after_epoch(epoch) is called before training, with 0, and after each epoch.
     VAE_TUTORIAL_EPOCHS caps the epochs. Ctrl-C ends the run early: model and history stay usable.
-    Raises ValueError when the optimizer lacks weights of the model, FloatingPointError when the loss is not finite.
+    Raises ValueError when the optimizer lacks weights of the model and for epochs (or a cap) below 1,
+    FloatingPointError when the loss is not finite.
     """
     epochs = _capped(epochs)
     _require_all_weights(model, optimizer)
@@ -122,6 +124,7 @@ def fit(
             bar.set_description(f"epoch {epoch}/{epochs}")
             train_parts = train_epoch(model, loader, optimizer, loss_fn, train_step, after_step)
             held_out_parts = evaluate(model, held_out_images, loss_fn)
+            # both at once, so that Ctrl-C finds the two lists equally long
             history = {"train": [*history["train"], train_parts], "held_out": [*history["held_out"], held_out_parts]}
             bar.set_postfix_str("held-out total {:.4f}, recon {:.4f}, KL {:.4f}".format(*held_out_parts))
             if after_epoch:

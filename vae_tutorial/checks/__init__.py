@@ -35,19 +35,15 @@ SECONDS = 10
 COLOURS = {"done": "#2a9d5c", "open": "#c98a00"}
 # errors of Python or PyTorch that say little to a beginner, and what they mean
 CRASHES = {
-    r"before Module.__init__\(\) call": "super().__init__() must be the first line of __init__.",
-    r"converted to Python scalars": "math works on single numbers: use the function of the same name in torch.",
-    r"'float' object has no attribute 'backward'": "backward needs the tensor: .item() is for what is returned.",
-    r"same dtype": "one tensor holds whole numbers and the other floats: bring them to one dtype.",
+    r"before Module.__init__\(\) call": "comes too early: super().__init__() must be the first line of __init__.",
+    r"converted to Python scalars": "takes single numbers: use the function of the same name in torch, not math.",
+    r"'float' object has no attribute 'backward'": "needs the tensor: .item() is for what is returned.",
+    r"same dtype": "mixes whole numbers and floats: bring both tensors to one dtype.",
 }
 
 
 class Wrong(Exception):
-    """Raised by a probe: the hint that names a mistake, and a plainer one for the second time."""
-
-    def __init__(self, hint, plainer=None):
-        super().__init__(hint)
-        self.plainer = plainer or hint
+    """Raised by a probe, with the sentence that names the mistake."""
 
 
 class CheckFailed(Exception):
@@ -79,10 +75,14 @@ class Exercise:
 
 
 class Check:
-    """Check the exercises of one notebook; remember what became of each for the summary."""
+    """Check the exercises of one notebook; remember what became of each for the summary.
 
-    def __init__(self, exercises, seed=0):
-        self.exercises = exercises
+    exercises: {number: Exercise}; reminders: {number: what the answer must do, in plain words}, shown to whoever is
+    wrong for the second time.
+    """
+
+    def __init__(self, exercises, reminders=(), seed=0):
+        self.exercises, self.reminders = exercises, dict(reminders)
         self.seed = seed
         self.states = dict.fromkeys(exercises, "not checked")
         self.failures = dict.fromkeys(exercises, 0)
@@ -97,7 +97,8 @@ class Check:
         exercise = self._find(number, answers)
         answers = [self._own(answer, finished) for answer, finished in zip(answers, exercise.finished, strict=True)]
         names = [finished.__name__ for finished in exercise.finished]
-        if blanks := _open_blanks(answers, exercise):
+        blanks = _open_blanks(answers, exercise)
+        if blanks is None or blanks:
             result = self._leave_open(number, exercise, blanks)
         else:
             self._probe(number, exercise, answers)
@@ -138,8 +139,11 @@ class Check:
 
     def _leave_open(self, number, exercise, blanks):
         self.states[number] = "open"
-        count = f"{len(blanks)} of {exercise.blanks} blanks are" if exercise.blanks > 1 else "the blank is"
-        text = f"{number} open: {count} still to fill ({', '.join(blanks)})"
+        if blanks is None:
+            text = f"{number} open: this is the finished version, not one of your own"
+        else:
+            count = f"{len(blanks)} of {exercise.blanks} blanks are" if exercise.blanks > 1 else "the blank is"
+            text = f"{number} open: {count} still to fill ({', '.join(blanks)})"
         if os.environ.get("VAE_TUTORIAL_STRICT") == "1":
             raise CheckFailed(f"{text}.")
         display(Card("open", [f"{text}; the finished version stands in."]))
@@ -152,23 +156,20 @@ class Check:
             with _guarded(self.seed):
                 exercise.probe(*answers)
         except Wrong as mistake:
-            state, hints = "wrong", (str(mistake), mistake.plainer)
+            state, hint = "wrong", str(mistake)
         except _TimedOut:
-            state, hints = (
-                "crashed",
-                (f"your code was still running after {SECONDS} seconds: is there an endless loop?",),
-            )
+            state, hint = "crashed", f"your code was still running after {SECONDS} seconds: is there an endless loop?"
         except (Exception, SystemExit) as error:
-            state, hints = _explain(error, answers, names)
+            state, hint = _explain(error, answers, names)
         else:
             return
         self.states[number] = state
         self.failures[number] += 1
-        hint = hints[0] if self.failures[number] == 1 else hints[-1]
-        folded = " The folded solution below shows one way." if self.failures[number] > 2 else ""
-        raise CheckFailed(
-            f"{number} {state}: {hint}{folded}\nUntil this passes, later cells use your {names}."
-        ) from None
+        if self.failures[number] > 1 and number in self.reminders:
+            hint += f" In plain words: {self.reminders[number]}"
+        if self.failures[number] > 2:
+            hint += " The folded solution below shows one way."
+        raise CheckFailed(f"{number} {state}: {hint}\nUntil this passes, later cells use your {names}.") from None
 
 
 class Card:
@@ -198,9 +199,9 @@ def find_blanks(answer, methods=()):
 
 
 def _open_blanks(answers, exercise):
-    """Name the open blanks of all answers; the finished version, never replaced, is open altogether."""
+    """Name the open blanks of all answers; None where the finished version itself is handed in."""
     if any(answer is finished for answer, finished in zip(answers, exercise.finished, strict=True)):
-        return ["the whole definition"]
+        return None
     blanks = [(answer, blank) for answer in answers for blank in find_blanks(answer, exercise.methods)]
     return [f"{blank} of {answer.__name__}" if len(answers) > 1 else blank for answer, blank in blanks]
 
@@ -214,7 +215,8 @@ def _blanks_of(function):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = min([node.lineno] + [decorator.lineno for decorator in node.decorator_list])
             if first == code.co_firstlineno:
-                return [name for statement in ast.walk(node) if (name := _blank_name(statement))]
+                statements = sorted(ast.walk(node), key=lambda part: getattr(part, "lineno", 0))
+                return [name for statement in statements if (name := _blank_name(statement))]
     return []
 
 
@@ -232,16 +234,14 @@ def _blank_name(statement):
 def _explain(error, answers, names):
     """Return the state and the hint for an error: crashed with the student's line, or wrong if no line raised."""
     message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    for pattern, hint in CRASHES.items():
-        if re.search(pattern, message):
-            return "crashed", (hint,)
+    message = next((hint for pattern, hint in CRASHES.items() if re.search(pattern, message)), f"raises {message}")
     functions = [f for a in answers for f in (vars(a).values() if inspect.isclass(a) else [a])]
     files = {inspect.unwrap(f).__code__.co_filename for f in functions if inspect.isfunction(f)}
     frames = [(f.f_code.co_filename, n) for f, n in traceback.walk_tb(error.__traceback__)]
     if own := [frame for frame in frames if frame[0] in files]:
         line = linecache.getline(*own[-1]).strip()
-        return "crashed", (f"line {own[-1][1]} of the cell, `{line}`, raises {message[:300]}",)
-    return "wrong", (f"what {names} gives cannot be used ({message[:200]}).",)
+        return "crashed", f"line {own[-1][1]} of the cell, `{line}`, {message[:300]}"
+    return "wrong", f"what {names} gives cannot be used, it {message[:300]}"
 
 
 @contextlib.contextmanager

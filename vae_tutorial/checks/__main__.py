@@ -47,8 +47,8 @@ def table(report, folder):
     """Return the rows of the table, the heading first; ValueError when the folder holds no notebook of the report."""
     outcomes, grades = read_report(report), {}
     for path in sorted(folder.rglob("*.ipynb")):
-        name = path.as_posix().lstrip("./").replace("/", ".")
-        own = {cell: text for (notebook, cell), text in outcomes.items() if name.endswith(notebook)}
+        name = "." + path.as_posix().replace("/", ".")
+        own = {cell: text for (notebook, cell), text in outcomes.items() if name.endswith("." + notebook)}
         if own:
             notebook = nbformat.read(path, as_version=4)
             grades[path.relative_to(folder).as_posix()] = grade(notebook, lambda cell, own=own: own.get(cell, ""))

@@ -65,30 +65,25 @@ def _name_kl(got, mu, logvar, right):
     factors = {name: has.get(name, 0) / value for name, value in wanted.items()}
     plain = has.keys() == wanted.keys() and len(set(factors.values())) == 1
     others = ", ".join(name for name in has if name not in wanted)
+    lacks = wanted.keys() - has.keys()
     odd = next((name for name in wanted if factors[name] != 1), "1")
-    hints = {
-        "kl_divergence is made of other terms than 1, logvar, mu^2 and exp(logvar)": not has,
-        "A KL divergence is never negative: look at the sign in front of the 0.5": plain and factors["1"] == -1,
-        f"kl_divergence is {factors['1']:g} times too large: which factor stands before the bracket": plain,
-        "The two distributions have changed places: KL(q || p) is not KL(p || q)": "exp(-logvar)" in has,
-        "logvar stands where log sigma belongs: it is the log of the variance, sigma^2": (
-            "exp(2 logvar)" in has and has.get("logvar") == -1
-        ),
-        "exp(logvar) is sigma^2 already and must not be squared again": "exp(2 logvar)" in has,
-        "exp(logvar / 2) is sigma, where the formula has sigma^2": "exp(logvar / 2)" in has,
-        f"mu enters as {others or 'nothing at all'}, but N(-3, 1) and N(3, 1) are equally far from N(0, 1)": (
-            "mu^2" not in has
-        ),
-        "At mu = 0 and logvar = 0 the KL must be 0, and it is 0.5: which constant is missing": (
-            "1" not in has and has.keys() | {"1"} == wanted.keys()
-        ),
-        "A small variance makes kl_divergence smaller: which sign has log(sigma^2) in the formula": (
-            has.get("logvar") == 0.5
-        ),
-        f"The formula has no term {others}": others,
-        f"The term {odd} has the factor {has.get(odd, 0):g}: compare it with the formula": True,
-    }
-    raise Wrong(next(hint for hint, fits in hints.items() if fits) + seen)
+    log_sigma = has.get("logvar") == -1 and "exp(2 logvar)" in has
+    hints = [
+        (not has, "kl_divergence is made of other terms than 1, logvar, mu^2 and exp(logvar)"),
+        (plain and factors["1"] == -1, "A KL divergence is never negative: look at the sign in front of the 0.5"),
+        (plain, f"kl_divergence is {factors['1']:g} times the right value: which factor stands before the bracket"),
+        ("exp(-logvar)" in has, "The two distributions have changed places: KL(q || p) is not KL(p || q)"),
+        (log_sigma, "logvar stands where log sigma belongs: it is the log of the variance, sigma^2"),
+        ("exp(2 logvar)" in has, "exp(logvar) is sigma^2 already and must not be squared again"),
+        ("exp(logvar / 2)" in has, "exp(logvar / 2) is sigma, where the formula has sigma^2"),
+        ("mu^2" not in has, f"mu enters as {others or 'nothing at all'}, where the formula has mu^2"),
+        (lacks == {"1"}, "At mu = 0 and logvar = 0 the KL must be 0, and it is 0.5: which constant is missing"),
+        (has.get("logvar") == 0.5, "A small variance makes the KL small: which sign has log(sigma^2) in the formula"),
+        (others, f"The formula has no term {others}"),
+        (lacks, f"The formula has a term {', '.join(sorted(lacks))}, which is missing"),
+        (True, f"The term {odd} has the factor {has.get(odd, 0):g}: compare it with the formula"),
+    ]
+    raise Wrong(next(hint for fits, hint in hints if fits) + seen)
 
 
 def _fit_formula(got, mu, logvar):
@@ -460,6 +455,8 @@ def _probe_sample_gradient(z, mu, logvar):
     if not z.requires_grad:
         raise Wrong("No gradient reaches mu and logvar: a sample drawn from a distribution cannot be differentiated.")
     to_mu, to_logvar = torch.autograd.grad(z.sum(), [mu, logvar], allow_unused=True)
+    if not any(gradient is not None and gradient.any() for gradient in (to_mu, to_logvar)):
+        raise Wrong("No gradient reaches mu and logvar: a sample drawn from a distribution cannot be differentiated.")
     if to_mu is None or not same(to_mu, torch.ones_like(mu)):
         raise Wrong("The gradient of z with respect to mu must be 1: is mu detached?")
     if to_logvar is None or not same(to_logvar, 0.5 * (z - mu)):
@@ -783,11 +780,30 @@ def probe_interpolate(interpolate):
     on_meta(lambda: interpolate(meta, meta, 4), f"interpolate {GPU}")
 
 
+LOSS = (loss.kl_divergence, loss.recon_loss, loss.vae_loss)
+INIT, FORWARD = ("__init__",), ("forward",)
+REMINDERS = {
+    "1.1": "kl_divergence is minus one half times (1 plus ln sigma^2 minus mu squared minus sigma^2), entry by entry; "
+    "recon_loss is a mean of squares; vae_loss adds the second to beta times the mean of the first.",
+    "1.2": "every convolution is 4x4; the first three have stride 2 and padding 1, the two heads have neither; "
+    "BatchNorm gets the number of channels of the convolution before it.",
+    "1.3": "convolution, BatchNorm, relu, three times; then each head reads the result, and is only flattened.",
+    "1.4": "sigma is the square root of the variance; z is mu plus sigma times standard normal noise.",
+    "1.5": "every layer is a transposed 4x4 convolution; all but the first have stride 2 and padding 1; "
+    "BatchNorm and relu follow all but the last, tanh the last.",
+    "1.6": "while training a reparameterized sample goes to the decoder, otherwise mu does.",
+    "1.7": "compute the loss with loss_fn, clear the gradients, compute them, let the optimizer step, in this order.",
+    "1.8": "draw a normal number for every entry of z, where the decoder is; switch to eval mode; decode without "
+    "gradients.",
+    "1.9": "add up the codes of every class with a matrix product, and divide each row by its own count.",
+    "1.10": "t goes evenly from 0 to 1, both included; the path mixes start and end in these shares.",
+}
+
 check = Check(
     {
-        "1.1": Exercise("the loss", 15, 4, (loss.kl_divergence, loss.recon_loss, loss.vae_loss), probe_loss),
-        "1.2": Exercise("the encoder's layers", 15, 8, (model.Encoder,), probe_encoder_layers, ("__init__",)),
-        "1.3": Exercise("the encoder's forward pass", 10, 5, (model.Encoder,), probe_encoder_forward, ("forward",)),
+        "1.1": Exercise("the loss", 15, 4, LOSS, probe_loss),
+        "1.2": Exercise("the encoder's layers", 15, 8, (model.Encoder,), probe_encoder_layers, INIT),
+        "1.3": Exercise("the encoder's forward pass", 10, 5, (model.Encoder,), probe_encoder_forward, FORWARD),
         "1.4": Exercise("the reparameterization", 10, 3, (model.reparameterize,), probe_reparameterize),
         "1.5": Exercise("the decoder", 15, 11, (model.Decoder,), probe_decoder),
         "1.6": Exercise("what is decoded", 5, 1, (model.VAE,), probe_vae),
@@ -795,5 +811,6 @@ check = Check(
         "1.8": Exercise("samples from the prior", 10, 2, (latent.sample_prior,), probe_sample_prior),
         "1.9": Exercise("class means", 10, 3, (latent.class_means,), probe_class_means),
         "1.10": Exercise("interpolation", 5, 2, (latent.interpolate,), probe_interpolate),
-    }
+    },
+    REMINDERS,
 )
