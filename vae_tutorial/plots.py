@@ -4,6 +4,7 @@ Images are (N, C, 32, 32) in [-1, 1], and are shown on that range: -1 is black, 
 """
 
 import base64
+import html
 import io
 
 import matplotlib.pyplot as plt
@@ -37,11 +38,11 @@ def show_rows(rows, title=None, columns=None):
     Raises ValueError for another shape.
     """
     count = max(len(images) for images in rows.values())
-    figure, axes = plt.subplots(
-        len(rows), figsize=(0.85 * count + 1.5, 0.85 * len(rows) + 0.1), layout="constrained", squeeze=False
-    )
-    for axis, (label, images) in zip(axes[:, 0], rows.items(), strict=True):
-        axis.imshow(_grid(images, count), interpolation="nearest")
+    grids = {label: _grid(images, count) for label, images in rows.items()}
+    size = (0.85 * count + 1.5, 0.85 * len(rows) + 0.1 + 0.3 * bool(title) + 0.2 * bool(columns))
+    figure, axes = plt.subplots(len(rows), figsize=size, layout="constrained", squeeze=False)
+    for axis, (label, pixels) in zip(axes[:, 0], grids.items(), strict=True):
+        axis.imshow(pixels, interpolation="nearest")
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
@@ -85,7 +86,7 @@ def animate(images, frames_per_second=20, alt="animation"):
         buffer, "GIF", save_all=True, append_images=back_and_forth, duration=1000 // frames_per_second, loop=0
     )
     data = base64.b64encode(buffer.getvalue()).decode()
-    return HTML(f'<img alt="{alt}" src="data:image/gif;base64,{data}">')
+    return HTML(f'<img alt="{html.escape(alt)}" src="data:image/gif;base64,{data}">')
 
 
 def _checked(images):
@@ -102,7 +103,7 @@ def _unit(images):
 
 
 def _grid(images, nrow):
-    return make_grid(_unit(_checked(images)), nrow=nrow, padding=2, pad_value=1).permute(1, 2, 0)
+    return make_grid(_unit(_checked(images)), nrow=nrow, padding=2, pad_value=1).permute(1, 2, 0).numpy()
 
 
 def _finish(figure):
