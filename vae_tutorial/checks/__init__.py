@@ -38,7 +38,12 @@ CRASHES = {
     r"before Module.__init__\(\) call": "comes too early: super().__init__() must be the first line of __init__.",
     r"converted to Python scalars": "takes single numbers: use the function of the same name in torch, not math.",
     r"'float' object has no attribute 'backward'": "needs the tensor: .item() is for what is returned.",
-    r"same dtype": "mixes whole numbers and floats: bring both tensors to one dtype.",
+    r"same dtype": "mixes tensors of different dtypes: bring both to one.",
+    r"Boolean value of Tensor": "gets a tensor where a setting belongs: nn.MSELoss() is built first, then called.",
+    r"bitwise_xor": "uses ^, which is no power in Python: write ** or pow.",
+    r"RecursionError": "calls itself without end.",
+    r"does not require grad": "has no graph to go back through: is something detached, or under no_grad?",
+    r"graph a second time": "goes back through a graph that was used already: leave backward to train_step.",
 }
 
 
@@ -249,7 +254,7 @@ def _guarded(seed):
     """Run an answer from a seed of its own, silenced and timed; put back what it may have changed."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    grad, dtype, anomaly = torch.is_grad_enabled(), torch.get_default_dtype(), torch.is_anomaly_enabled()
     torch.default_generator.manual_seed(seed)
     torch.set_grad_enabled(True)
     try:
@@ -264,16 +269,22 @@ def _guarded(seed):
             torch.cuda.set_rng_state_all(cuda)
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
+        torch.autograd.set_detect_anomaly(anomaly)
 
 
 @contextlib.contextmanager
 def _time_limit():
-    """Raise _TimedOut in this thread after ten seconds; works on every platform, as signals do not."""
-    thread = ctypes.c_ulong(threading.get_ident())
-    timer = threading.Timer(SECONDS, ctypes.pythonapi.PyThreadState_SetAsyncExc, (thread, ctypes.py_object(_TimedOut)))
-    timer.daemon = True
-    timer.start()
+    """Raise _TimedOut in this thread after ten seconds, and every second until it is out; signals are for Unix only."""
+    thread, over = ctypes.c_ulong(threading.get_ident()), threading.Event()
+
+    def interrupt():
+        patience = SECONDS
+        while not over.wait(patience):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_TimedOut))
+            patience = 1
+
+    threading.Thread(target=interrupt, daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        over.set()

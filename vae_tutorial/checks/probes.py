@@ -14,6 +14,11 @@ ACTIVATIONS = {
     "tanh": torch.tanh,
     "softplus": F.softplus,
     "leaky_relu": F.leaky_relu,
+    "relu6": F.relu6,
+    "a factor 0.5": lambda v: 0.5 * v,
+    "a minus sign": torch.neg,
+    "a square": torch.square,
+    "exp(0.5 * ...)": lambda v: torch.exp(0.5 * v),
     "elu": F.elu,
     "gelu": F.gelu,
     "silu": F.silu,
@@ -34,13 +39,52 @@ def same(got, want, tolerance=1e-4):
     return torch.allclose(got.detach().double(), want.detach().double(), tolerance, tolerance, equal_nan=True)
 
 
-def expect_tensor(name, got, shape, meaning):
-    """Raise Wrong unless got is a tensor of the shape; meaning says what each entry is."""
+def expect_tensor(name, got, shape, meaning, dtype=None):
+    """Raise Wrong unless got is a tensor of the shape, and of the dtype if given; meaning says what each entry is."""
     wanted = f"a tensor of shape {tuple(shape)}, {meaning}"
     if not isinstance(got, Tensor):
         raise Wrong(f"{name} is {_describe(got)}, where {wanted} is expected.")
     if got.shape != torch.Size(shape):
         raise Wrong(f"{name} has shape {tuple(got.shape)}, where {wanted} is expected.")
+    if dtype and got.dtype != dtype:
+        raise Wrong(
+            f"{name} is of type {got.dtype}, but what goes in is {dtype}: keep the type, or nothing fits later."
+        )
+
+
+def unchanged(**tensors):
+    """Remember tensors; return a function that raises Wrong, with its name, if one was changed in place."""
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+    def check():
+        for name, tensor in tensors.items():
+            if not torch.equal(tensor.detach(), before[name]):
+                raise Wrong(f"{name} is changed in place: whoever passed it in still needs it as it was.")
+
+    return check
+
+
+def check_gradients(got, want, inputs, name):
+    """Raise Wrong unless got has the gradients of want with respect to the inputs, {name: tensor}.
+
+    got and want may hang on tensors of their own, {name: (tensor of got, tensor of want)}.
+    """
+    if not got.requires_grad:
+        raise Wrong(f"{name} carries no gradient: detach, .data, torch.tensor, .item() or no_grad cuts it off.")
+    pairs = [value if isinstance(value, tuple) else (value, value) for value in inputs.values()]
+    have = torch.autograd.grad(got, [pair[0] for pair in pairs], allow_unused=True)
+    wanted = torch.autograd.grad(want, [pair[1] for pair in pairs], allow_unused=True)
+    for key, one, other in zip(inputs, have, wanted, strict=True):
+        other = (
+            torch.zeros_like(inputs[key][1] if isinstance(inputs[key], tuple) else inputs[key])
+            if other is None
+            else other
+        )
+        if one is None and not other.any():
+            continue
+        if one is None or not same(one, other, 1e-3):
+            seen = "no" if one is None or not one.any() else "a wrong"
+            raise Wrong(f"{name} has the right value, but {seen} gradient reaches {key}: is something detached?")
 
 
 def _describe(value):
@@ -86,7 +130,7 @@ def on_meta(call, hint):
         with _OneDevice():
             call()
     except (RuntimeError, NotImplementedError) as error:
-        if "same device" in str(error) or "expected device" in str(error):
+        if any(words in str(error) for words in ("same device", "expected device", "out of meta")):
             raise Wrong(hint) from error
 
 
@@ -95,7 +139,12 @@ def follow(model, names, call):
     log, hooks = [], []
 
     def before(name):
-        return lambda _, inputs: log.append([name, inputs[0].detach().clone(), None])
+        def record(_, inputs):
+            if not isinstance(inputs[0], Tensor):
+                raise TypeError(f"self.{name} is given {_describe(inputs[0])}, where a tensor is expected")
+            log.append([name, inputs[0].detach().clone(), None])
+
+        return record
 
     def after(_, inputs, output):
         log[-1][2] = output.detach().clone()
@@ -155,16 +204,32 @@ def check_layers(make, sizes, table):
     nets, tables = [make(**size) for size in sizes], [table(**size) for size in sizes]
     for name, (kind, attributes) in tables[0].items():
         layers = [net._modules.get(name) for net in nets]
+        if layers[0] is None and hasattr(nets[0], name):
+            raise Wrong(
+                f"self.{name} is a {type(getattr(nets[0], name)).__name__}, where {kind.__name__}(...) is expected."
+            )
         if layers[0] is None:
             raise Wrong(f"self.{name} is not among the network's layers: assign it to self, not to a list or a dict.")
         if twins := [other for other in tables[0] if other != name and nets[0]._modules.get(other) is layers[0]]:
             raise Wrong(f"self.{name} and self.{twins[0]} are one and the same layer: each needs its own weights.")
-        if type(layers[0]) is not kind:
+        if not isinstance(layers[0], kind):
             raise Wrong(f"self.{name} is a {type(layers[0]).__name__}, where {kind.__name__} is expected.")
         for attribute in attributes:
             have = [_plain(getattr(layer, attribute)) for layer in layers]
             want = [wanted[name][1][attribute] for wanted in tables]
             _check_attribute(f"self.{name}", attribute, have, want, sizes)
+        _check_weights(name, layers[0], nets[0])
+
+
+def _check_weights(name, layer, net):
+    if getattr(layer, "eps", 0) > 0.01:
+        raise Wrong(f"self.{name} has eps {layer.eps}: BatchNorm2d is given the number of channels, and no size.")
+    if any(weight.dtype != torch.float32 for weight in layer.parameters()):
+        raise Wrong(f"self.{name} is not of type float32, like the others: leave dtype out.")
+    own = {weight.data_ptr() for weight in layer.parameters()}
+    for other, twin in net.named_children():
+        if twin is not layer and own & {weight.data_ptr() for weight in twin.parameters()}:
+            raise Wrong(f"self.{name} and self.{other} share their weights: each needs its own.")
 
 
 def _check_attribute(name, attribute, have, want, sizes):
@@ -173,6 +238,7 @@ def _check_attribute(name, attribute, have, want, sizes):
             continue
         if len(set(have)) == 1 and want[0] != want[1]:
             raise Wrong(f"{name} has {attribute} {has} whatever the sizes: use the arguments of __init__, no number.")
+        wants = min(wants) if isinstance(wants, set) else wants
         reason = f": {REASONS[attribute, wants]}" if (attribute, wants) in REASONS else ""
         given = "" if reason else f" for {', '.join(f'{key}={value}' for key, value in size.items())}"
         raise Wrong(f"{name} has {attribute} {has}, where {wants} is expected{given}{reason}.")

@@ -1,5 +1,6 @@
 """The checks of notebook 01: the loss, the network, the training step and the latent space."""
 
+import contextlib
 import copy
 
 import torch
@@ -12,6 +13,7 @@ from vae_tutorial import latent, loss, model, train
 from vae_tutorial.checks import Check, Exercise, Wrong
 from vae_tutorial.checks.probes import (
     activation,
+    check_gradients,
     check_layers,
     expect_tensor,
     follow,
@@ -19,6 +21,7 @@ from vae_tutorial.checks.probes import (
     name_mistake,
     on_meta,
     same,
+    unchanged,
     uniform,
 )
 
@@ -36,28 +39,38 @@ def probe_loss(kl_divergence, recon_loss, vae_loss):
 
 def _probe_kl(kl_divergence):
     mu, logvar = uniform(-3, 3, 40, 7).requires_grad_(), uniform(-4, 3, 40, 7).requires_grad_()
+    intact = unchanged(mu=mu, logvar=logvar)
     got = kl_divergence(mu, logvar)
-    right = kl_oracle(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0))
-    name_mistake(
-        got,
-        right,
-        [
-            (right.mean(), "kl_divergence is averaged already: return one number for every entry, (B, D)."),
-            (right.sum(), "kl_divergence is summed already: return one number for every entry, (B, D)."),
-            (right.sum(1), "kl_divergence is summed over D already: return one number for every entry, (B, D)."),
-            (right.mean(1), "kl_divergence is averaged over D already: return one number for every entry, (B, D)."),
-        ],
-    )
-    expect_tensor("kl_divergence(mu, logvar)", got, right.shape, "one KL divergence per entry")
+    intact()
+    right = _kl(mu, logvar)
+    reductions = {"averaged": right.mean(), "summed": right.sum(), "summed over D": right.sum(1)}
+    reductions |= {"averaged over D": right.mean(1), "averaged over the batch": right.mean(0)}
+    for how, value in reductions.items():
+        name_mistake(got, right, [(value, f"kl_divergence is {how} already: return one number per entry, (B, D).")])
+    expect_tensor("kl_divergence(mu, logvar)", got, right.shape, "one KL divergence per entry", mu.dtype)
     if not same(got, right):
         _name_kl(got.detach(), mu.detach(), logvar.detach(), right.detach())
-    _probe_gradient(got.sum(), right.sum(), {"mu": mu, "logvar": logvar}, "kl_divergence")
+    check_gradients(got.sum(), right.sum(), {"mu": mu, "logvar": logvar}, "kl_divergence")
+    for size in (0.01, 20.0):
+        far = size * torch.tensor([[-1.0, 1.0, -1.0, 1.0]]), size * torch.tensor([[-1.0, -1.0, 1.0, 1.0]])
+        if not same(kl_divergence(*far), _kl(*far)):
+            raise Wrong(
+                f"kl_divergence is right for moderate numbers, but not at mu, logvar = {size:g}: nothing is clamped."
+            )
+
+
+def _kl(mu, logvar):
+    return kl_oracle(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0))
 
 
 def _name_kl(got, mu, logvar, right):
-    seen = f" (at mu = {mu[0, 0]:.2f}, logvar = {logvar[0, 0]:.2f} it gives {got[0, 0]:.2f}, not {right[0, 0]:.2f})."
+    at = (got - right).abs().nan_to_num(torch.inf).argmax()
+    m, v, given, wanted = (tensor.flatten()[at] for tensor in (mu, logvar, got, right))
+    seen = f" (at mu = {m:.2f}, logvar = {v:.2f} it gives {given:.2f}, not {wanted:.2f})."
     if got.isnan().any():
-        raise Wrong("kl_divergence gives nan: logvar is a log already and may be negative, so no log or root of it.")
+        raise Wrong(
+            f"kl_divergence gives nan, as a log or a root of a negative number does; logvar is a log already{seen}"
+        )
     if got.isinf().any():
         raise Wrong("kl_divergence gives inf: nothing in the formula divides, or takes a log.")
     has = _fit_formula(got, mu, logvar)
@@ -103,10 +116,11 @@ def _fit_formula(got, mu, logvar):
 
 
 def _probe_recon(recon_loss):
-    recon, x = uniform(-1, 1, 5, 1, 32, 32).requires_grad_(), uniform(-1, 1, 5, 1, 32, 32)
+    recon, x = uniform(-1, 1, 5, 3, 16, 16).requires_grad_(), uniform(-0.4, 1, 5, 3, 16, 16)
+    intact = unchanged(recon=recon, x=x)
     got, difference = recon_loss(recon, x), recon - x
+    intact()
     right = difference.pow(2).mean()
-    scale = "reduced to another scale: average over the batch, the channels and the pixels"
     name_mistake(
         got,
         right,
@@ -115,22 +129,25 @@ def _probe_recon(recon_loss):
             (right.sqrt(), "recon_loss is the root of the mean squared error: drop the square root"),
             (right * 0, "recon_loss is 0 for two different batches: is a thing compared with itself"),
             (difference.mean(), "recon_loss averages the difference, whose signs cancel: square it first"),
-            (difference.pow(2).sum(), f"recon_loss is {scale}"),
-            (difference.pow(2).flatten(1).sum(1).mean(), f"recon_loss is {scale}"),
-            (0.5 * right, "recon_loss is half the mean squared error"),
+            (difference.mean() ** 2, "recon_loss squares the average, but it should average the squares"),
+            ((recon**2 - x**2).mean(), "recon_loss is the difference of the squares, not the square of the difference"),
+            (torch.var(difference), "recon_loss is a variance, which leaves out the mean of the difference"),
             (-right, "recon_loss is negative: a squared error never is"),
             (F.smooth_l1_loss(recon, x), "recon_loss is the smooth L1 (Huber) error, not the mean squared error"),
             (F.binary_cross_entropy_with_logits(recon, x), "recon_loss is a cross-entropy, not the mean squared error"),
         ],
         f" (it gives {_number(got)}, not {right:.4f}).",
     )
-    expect_tensor("recon_loss(recon, x)", got, (), "one number: the average over the batch and all pixels")
-    if got.item() < 0:
-        raise Wrong(f"recon_loss is {got.item():.4f}: a mean squared error is never negative.")
+    expect_tensor("recon_loss(recon, x)", got, (), "one number: the average over the batch and all pixels", x.dtype)
     if not same(got, right):
-        raise Wrong(f"recon_loss is {got.item():.4f}, where the mean squared error is {right.item():.4f}.")
-    _probe_gradient(got, right, {"recon": recon}, "recon_loss")
-    _expect_refusal(lambda: recon_loss(recon[:, 0], x))
+        scale = (got / right).item()
+        whole = next((n for n in (5, 3, 16, 32, 256, 768, 3840) if abs(scale - n) < 1e-3 * n), None)
+        how = "it is summed over something that it should average over" if whole else "something else is computed"
+        raise Wrong(
+            f"recon_loss is {got.item():.4f}, {scale:.3g} times the mean squared error {right.item():.4f}: {how}."
+        )
+    check_gradients(got, right, {"recon": recon}, "recon_loss")
+    _expect_refusal(lambda: recon_loss(recon[:, 0], x[:, :1]))
 
 
 def _expect_refusal(call):
@@ -145,33 +162,29 @@ def _expect_refusal(call):
 
 
 def _probe_vae_loss(vae_loss):
-    recon, x = uniform(-1, 1, 5, 1, 32, 32).requires_grad_(), uniform(-1, 1, 5, 1, 32, 32)
-    mu, logvar = uniform(-3, 3, 5, 7).requires_grad_(), uniform(-4, 3, 5, 7).requires_grad_()
-    for beta in (0.1, 2.5):
+    recon, x = uniform(-1, 1, 5, 3, 16, 16).requires_grad_(), uniform(-0.4, 1, 5, 3, 16, 16)
+    for beta, size in ((0.1, 1.0), (2.5, 0.1)):
+        mu, logvar = (size * uniform(-3, 3, 5, 7)).requires_grad_(), (size * uniform(-4, 3, 5, 7)).requires_grad_()
+        intact = unchanged(recon=recon, x=x, mu=mu, logvar=logvar)
         got = vae_loss(recon, x, mu, logvar, beta)
+        intact()
         if not isinstance(got, tuple | list) or len(got) != 3:
             raise Wrong(f"vae_loss returns {type(got).__name__}, where the three of (loss, mse, kl) are expected.")
-        mse, kl = (F.mse_loss(recon, x), kl_oracle(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0)))
-        _name_part(got[1], mse, kl, "the second value of vae_loss, the reconstruction error,")
-        _name_kl_part(got[2], kl)
+        mse, kl = F.mse_loss(recon, x), _kl(mu, logvar)
+        total = mse + beta * kl.mean()
+        _name_kl_part(got[2], kl, beta)
+        if same(got[1], total):
+            raise Wrong("mse is changed in place: loss = mse + ... makes a new number, loss += ... changes mse itself.")
+        expect_tensor("The second value of vae_loss, the reconstruction error,", got[1], (), "one number")
+        if not same(got[1], mse):
+            raise Wrong(f"The second value of vae_loss is {got[1].item():.4f}, where recon_loss is {mse.item():.4f}.")
         _name_total(got[0], mse, kl.mean(), beta)
-    right = mse + beta * kl.mean()
-    _probe_gradient(got[0], right, {"recon": recon, "mu": mu, "logvar": logvar}, "vae_loss")
+        check_gradients(got[0], total, {"recon": recon, "mu": mu, "logvar": logvar}, "vae_loss")
     if not same(vae_loss(recon, x, mu, logvar)[0], loss.vae_loss(recon, x, mu, logvar)[0]):
         raise Wrong("vae_loss without a beta must use 0.1: keep the default in the first line.")
 
 
-def _name_part(got, mse, kl, name):
-    if same(got, kl.mean()):
-        raise Wrong("vae_loss returns its parts in the wrong order: first the loss, then mse, then kl.")
-    expect_tensor(name, got, (), "one number")
-    if not same(got, mse):
-        raise Wrong(
-            f"The second value of vae_loss is {got.item():.4f}, where the mean squared error is {mse.item():.4f}."
-        )
-
-
-def _name_kl_part(got, kl):
+def _name_kl_part(got, kl, beta):
     seen = f" (it gives {_number(got)}, not {kl.mean():.4f})."
     batch, dims = kl.shape
     name_mistake(
@@ -186,12 +199,16 @@ def _name_kl_part(got, kl):
             ),
             (-kl.mean(), "The KL term is negative, which a KL divergence never is: a sign too many"),
             (0.5 * kl.mean(), "The KL term is halved once too often: the 0.5 is in kl_divergence already"),
+            (beta * kl.mean(), "beta weighs the KL in the sum only: kl itself is returned without it"),
+            (kl[0].mean(), "The KL term is that of the first image alone: take the mean over all"),
+            (kl.max(), "The KL term is the largest of all: take the mean"),
+            (kl.median(), "The KL term is the median: take the mean"),
         ],
         seen,
     )
-    expect_tensor("The KL term of vae_loss", got, (), "one number: the average over the batch and D")
+    expect_tensor("The KL term of vae_loss", got, (), "one number: the average over the batch and D", kl.dtype)
     if not same(got, kl.mean()):
-        raise Wrong(f"The KL term of vae_loss is wrong: take the mean of kl_divergence(mu, logvar){seen}")
+        raise Wrong(f"The KL term is not the mean of kl_divergence of mu and logvar, in this order{seen}")
 
 
 def _name_total(got, mse, kl, beta):
@@ -212,6 +229,10 @@ def _name_total(got, mse, kl, beta):
             (mse / beta + kl, "beta weighs the wrong term: it belongs to the KL"),
             (mse + kl / beta, "beta multiplies the KL, it does not divide it"),
             (mse + beta + kl, "beta multiplies the KL, it is not added to it"),
+            ((mse + beta * kl) / 2, "The two terms are added, not averaged"),
+            (-(mse + beta * kl), "The loss has the wrong sign: it is made as small as possible"),
+            (mse + beta**2 * kl, "beta weighs the KL twice"),
+            (mse * (1 + beta * kl), "The KL is added, not multiplied with the reconstruction error"),
             (beta * mse + (1 - beta) * kl, "beta weighs the KL alone, it does not share out between the two"),
             ((1 - beta) * mse + beta * kl, "beta weighs the KL alone, it does not share out between the two"),
         ],
@@ -220,18 +241,6 @@ def _name_total(got, mse, kl, beta):
     expect_tensor("loss", got, (), "one number")
     if not same(got, mse + beta * kl):
         raise Wrong(f"loss is not the reconstruction error plus beta times the KL{seen}")
-
-
-def _probe_gradient(got, right, inputs, name):
-    """Raise Wrong unless the gradients of got with respect to the inputs are those of right."""
-    if not got.requires_grad:
-        raise Wrong(f"{name} carries no gradient: detach, torch.tensor, .item() or no_grad cuts it off.")
-    have = torch.autograd.grad(got, list(inputs.values()), allow_unused=True)
-    want = torch.autograd.grad(right, list(inputs.values()))
-    for key, one, other in zip(inputs, have, want, strict=True):
-        if one is None or not same(one, other):
-            seen = "no" if one is None or not one.any() else "a wrong"
-            raise Wrong(f"{name} has the right value, but {seen} gradient reaches {key}: is something detached?")
 
 
 def _number(value):
@@ -254,8 +263,8 @@ def encoder_layers(in_channels, width, latent_dim):
 
 
 def decoder_layers(out_channels, width, latent_dim):
-    # on a map of one pixel stride 2 does what stride 1 does
-    whole = {"kernel_size": 4, "stride": {1, 2}, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
+    # on a map of one pixel the stride makes no difference
+    whole = {"kernel_size": 4, "stride": {1, 2, 3, 4}, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
     double = {"kernel_size": 4, "stride": 2, "padding": 1, "dilation": 1, "groups": 1, "output_padding": 0}
     sizes = [latent_dim, 4 * width, 2 * width, width, out_channels]
     table = {}
@@ -267,8 +276,8 @@ def decoder_layers(out_channels, width, latent_dim):
     return table
 
 
-ENCODER_SIZES = [{"in_channels": 3, "width": 5, "latent_dim": 7}, {"in_channels": 2, "width": 3, "latent_dim": 4}]
-DECODER_SIZES = [{"out_channels": 3, "width": 5, "latent_dim": 7}, {"out_channels": 2, "width": 3, "latent_dim": 4}]
+ENCODER_SIZES = [{"in_channels": 3, "width": 5, "latent_dim": 7}, {"in_channels": 1, "width": 3, "latent_dim": 4}]
+DECODER_SIZES = [{"out_channels": 3, "width": 5, "latent_dim": 7}, {"out_channels": 1, "width": 3, "latent_dim": 4}]
 BLOCKS = [("conv1", None), ("bn1", "relu"), ("conv2", None), ("bn2", "relu"), ("conv3", None), ("bn3", "relu")]
 
 
@@ -277,17 +286,63 @@ def probe_encoder_layers(encoder):
 
 
 def probe_encoder_forward(encoder):
-    reference = _rough(model.Encoder(**ENCODER_SIZES[0]))
-    for batch, training in ((3, False), (3, True), (1, True)):
-        x = torch.rand(batch, 3, 32, 32) * 2 - 1
-        wanted = copy.deepcopy(reference).train(training)(x)
-        student = _with_layers(encoder, copy.deepcopy(reference)).train(training)
-        log, got, error = follow(student, dict(reference.named_children()), lambda: student(x))  # noqa: B023
-        if not (isinstance(got, tuple | list) and len(got) == 2 and all(map(same, got, wanted))):
-            _name_encoder(log, got, error, x)
+    for size in ENCODER_SIZES:
+        images = [torch.rand(batch, size["in_channels"], 32, 32) * 2 - 1 for batch in (3, 1)]
+        _probe_forward(encoder, model.Encoder, size, images, _name_encoder)
 
 
-def _name_encoder(log, got, error, x):
+def _probe_forward(answer, finished, size, batches, name_mistake_in):
+    """Hold the forward pass against the finished one, on the same layers, in both modes, gradients included."""
+    for x in batches:
+        for training in (False, True):
+            student, reference = _pair(answer, finished, size)
+            student.train(training), reference.train(training)
+            wanted, intact = reference(x), unchanged(**{"x" if x.ndim == 4 else "z": x})
+            log, got, error = follow(student, dict(reference.named_children()), lambda: student(x))  # noqa: B023
+            intact()
+            if any(layer.training is not training for layer in student.modules()):
+                raise Wrong("forward changes the mode of the network or of a layer: that is up to whoever trains it.")
+            outputs, right = (got, wanted) if isinstance(wanted, tuple) else ((got,), (wanted,))
+            if not (
+                isinstance(outputs, tuple | list) and len(outputs) == len(right) and all(map(same, outputs, right))
+            ):
+                name_mistake_in(log, got, error, x, wanted)
+            for output, one in zip(outputs, right, strict=True):
+                expect_tensor("What forward returns", output, one.shape, "like the comments say", x.dtype)
+            _probe_layers_after(student, reference, outputs, right)
+
+
+def _probe_layers_after(student, reference, outputs, right):
+    weights = [torch.randn_like(output) for output in right]
+    totals = [sum((w * o).sum() for w, o in zip(weights, every, strict=True)) for every in (outputs, right)]
+    pairs = {f"self.{name}": (student.get_parameter(name), other) for name, other in reference.named_parameters()}
+    check_gradients(*totals, pairs, "What forward returns")
+    for name, buffer in reference.named_buffers():
+        if not same(student.get_buffer(name), buffer):
+            raise Wrong(f"self.{name} differs from what one ordinary use of each BatchNorm layer leaves behind.")
+
+
+def _pair(answer, finished, size):
+    """Build the student's network and the finished one with the same weights.
+
+    Where the student's layers are open or wrong, forward is tested around copies of the finished ones.
+    """
+    reference = _rough(finished(**size))
+    with contextlib.suppress(Exception):
+        student = answer(**size)
+        own = [getattr(student, name) for name, _ in reference.named_children()]
+        if [*map(repr, own)] == [*map(repr, reference.children())] and len(set(own)) == len(own):
+            for layer, other in zip(own, reference.children(), strict=True):
+                layer.load_state_dict(other.state_dict())
+            return student, reference
+    student = answer.__new__(answer)
+    nn.Module.__init__(student)
+    for name, layer in reference.named_children():
+        student.add_module(name, copy.deepcopy(layer))
+    return student, reference
+
+
+def _name_encoder(log, got, error, x, _):
     follow_chain(log, x, BLOCKS)
     heads = log[len(BLOCKS) :]
     for name, given, _ in heads:
@@ -311,7 +366,9 @@ def _name_encoder(log, got, error, x):
         raise Wrong("forward of Encoder mixes up mu and logvar: self.conv_mu gives mu, returned first, then logvar.")
     _name_head("mu", got[0], mu)
     _name_head("logvar", got[1], logvar)
-    raise Wrong("forward of Encoder uses a layer more often than the comments say, or changes something on the way.")
+    raise Wrong(
+        "forward of Encoder gives other numbers than the layers one after another: something is changed between."
+    )
 
 
 def _name_head(name, got, flat):
@@ -320,21 +377,26 @@ def _name_head(name, got, flat):
         raise Wrong(f"{name} has shape {tuple(got.shape)}, where {tuple(flat.shape)} is expected: {size}.")
     expect_tensor(name, got, flat.shape, "one row per image")
     if not same(got, flat):
-        found = activation(got, flat) or "something else"
-        why = "a log may be negative: relu, softplus or sigmoid would forbid a sigma below 1"
-        raise Wrong(f"{name} goes through {found} after its layer, where nothing is expected: {why}.")
+        found = activation(got, flat) or "something"
+        positive = name == "logvar" and found in (
+            "relu",
+            "softplus",
+            "sigmoid",
+            "exp",
+            "relu6",
+            "elu",
+            "abs",
+            "a square",
+        )
+        why = ": a log may be negative, and without that sigma never falls below 1" if positive else ""
+        raise Wrong(f"{name} goes through {found} after its layer, where nothing is expected{why}.")
 
 
 def probe_decoder(decoder):
     check_layers(decoder, DECODER_SIZES, decoder_layers)
-    reference = _rough(model.Decoder(**DECODER_SIZES[0]))
-    for batch, training in ((3, False), (3, True), (1, True)):
-        z = torch.randn(batch, 7)
-        wanted = copy.deepcopy(reference).train(training)(z)
-        student = _with_layers(decoder, copy.deepcopy(reference)).train(training)
-        log, got, error = follow(student, dict(reference.named_children()), lambda: student(z))  # noqa: B023
-        if not same(got, wanted):
-            _name_decoder(log, got, error, z, wanted)
+    for size in DECODER_SIZES:
+        codes = [torch.randn(batch, size["latent_dim"]) for batch in (3, 1)]
+        _probe_forward(decoder, model.Decoder, size, codes, _name_decoder)
 
 
 def _name_decoder(log, got, error, z, wanted):
@@ -350,81 +412,99 @@ def _name_decoder(log, got, error, z, wanted):
 
 
 def _rough(net):
-    """Give BatchNorm layers weights and statistics at random: a new layer hides a missing one."""
+    """Give BatchNorm layers large weights and statistics at random: gentle ones would hide a missing step."""
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            for tensor, low in (
-                (layer.weight, 0.5),
-                (layer.bias, -0.5),
-                (layer.running_mean, -0.5),
-                (layer.running_var, 0.5),
-            ):
+            nn.init.uniform_(layer.weight, 2, 6)
+            for tensor, low in ((layer.bias, -0.5), (layer.running_mean, -0.5), (layer.running_var, 0.5)):
                 nn.init.uniform_(tensor, low, low + 1)
     return net
-
-
-def _with_layers(answer, reference):
-    """Build the student's class around the finished layers, so that forward is tested whatever __init__ holds."""
-    student = answer.__new__(answer)
-    nn.Module.__init__(student)
-    for name, layer in reference.named_children():
-        student.add_module(name, layer)
-    return student
 
 
 # 1.4 reparameterize, 1.6 what is decoded
 
 
 def probe_reparameterize(reparameterize):
-    means, logs = torch.meshgrid(torch.tensor([-3.0, 0.0, 5.0]), torch.tensor([-4.0, -2.0, 0.0, 2.0]), indexing="ij")
-    mu = means.flatten().repeat(8_000, 1).requires_grad_()
-    logvar = logs.flatten().repeat(8_000, 1).requires_grad_()
+    means, logs = torch.tensor([-20.0, 0.0, 30.0]), torch.tensor([-12.0, -2.0, 0.0, 2.0, 6.0])
+    mu = means.repeat_interleave(5).repeat(8_000, 1).requires_grad_()
+    logvar = logs.repeat(3).repeat(8_000, 1).requires_grad_()
+    intact = unchanged(mu=mu, logvar=logvar)
     z = reparameterize(mu, logvar)
-    expect_tensor("reparameterize(mu, logvar)", z, mu.shape, "one z per image")
+    intact()
+    expect_tensor("reparameterize(mu, logvar)", z, mu.shape, "one z per image", mu.dtype)
     _name_moments(z.detach(), mu.detach(), logvar.detach())
-    if same(z, reparameterize(mu, logvar), 1e-6):
-        raise Wrong("Two calls give the same z: the noise is seeded inside the function; seed once, at the top.")
     _probe_sample_gradient(z, mu, logvar)
+    _probe_calls(reparameterize, mu.detach()[:1], logvar.detach()[:1])
     meta = torch.empty(2, 3, device="meta")
     on_meta(lambda: reparameterize(meta, meta), f"reparameterize {GPU}")
+
+
+def _probe_calls(reparameterize, mu, logvar):
+    """Hold calls for one image against each other: new noise each time, of its own kind for each entry."""
+    with torch.no_grad():
+        draws = [(reparameterize(mu, logvar) - mu) / (0.5 * logvar).exp() for _ in range(2)]
+    if same(draws[0], draws[1], 1e-3):
+        raise Wrong(
+            "Two calls give the same z: the noise is seeded inside the function, or switched off under no_grad."
+        )
+    if draws[0].abs().max() < 1e-3 or draws[0][0, 2:5].mean().abs() < 1e-6:
+        raise Wrong("The noise is centred or rescaled by hand: for a single image nothing of it is left.")
 
 
 def _name_moments(z, mu, logvar):
     """Raise Wrong unless the columns of z are independent draws from N(mu, exp(logvar))."""
     if z.isnan().any():
         raise Wrong("z has nan in it: logvar may be negative, and its root or log is nan; exponentiate first.")
+    eps = (z - mu) / (0.5 * logvar).exp()
     mu, logvar, std = mu[0], logvar[0], (0.5 * logvar[0]).exp()
     mean, spread = z.mean(0), z.std(0)
-    j = int(((mean - mu).abs() / std).argmax())
     if spread.max() < 1e-4 or (z[0] == z).all():
         raise Wrong("Every image gets the same noise, or none: eps must be drawn anew for every entry of z.")
-    seen = f" (with mu = {mu[j]:.0f}, logvar = {logvar[j]:.0f}, z has mean {mean[j]:.2f} and std {spread[j]:.2f})."
-    if close(spread, mu.abs(), 0.05) or close(mean, std, 0.1):
-        raise Wrong(f"mu and std have changed places: eps multiplies std, and mu is added{seen}")
-    if (mean / spread).abs().max() < 0.05:
-        raise Wrong(f"z has mean 0 whatever mu is: without mu the code says nothing about the image{seen}")
-    shift = (mean - mu) / spread
-    if shift.abs().max() > 0.05:
-        reason = (
-            "rand is uniform on [0, 1), and its mean is not 0"
-            if close(shift, 3**0.5 + 0 * shift, 0.05)
-            else "eps has mean 0"
-        )
-        raise Wrong(f"The mean of z is not mu: {reason}{seen}")
+    _name_mean(mean, spread, mu, logvar, std)
     _name_spread(spread, logvar, std)
-    eps = (z - mu) / std
-    correlation = torch.corrcoef(eps.T) - torch.eye(len(mu))
-    if correlation.abs().max() > 0.1:
-        raise Wrong("All latent dimensions of an image move together: draw one eps for every dimension.")
-    if (eps.pow(4).mean(0) - 3).abs().max() > 0.5 or eps.pow(3).mean(0).abs().max() > 0.3:
+    if (torch.corrcoef(eps.T) - torch.eye(len(mu))).abs().max() > 0.1:
+        raise Wrong("The latent dimensions of an image move together: draw one eps for every dimension.")
+    halves = [(eps[:4000] * eps[4000:]).mean(), (eps[::2] * eps[1::2]).mean()]
+    if max(map(abs, halves)) > 0.05:
+        raise Wrong("Several images share their noise: draw one eps for every image.")
+    fourth = eps.pow(4).mean(0)
+    if (fourth - 3).abs().max() > 0.6 or eps.pow(3).mean(0).abs().max() > 0.3:
         raise Wrong(
-            f"eps has the right mean and spread, but is not normal: fourth moment {eps.pow(4).mean():.1f}, not 3."
+            f"eps has the right mean and spread, but is not normal: its fourth moment is {fourth.mean():.1f}, not 3."
         )
+    if eps.mean(0).abs().max() < 1e-5:
+        raise Wrong("The noise is centred by hand: draw it, and leave it as it comes.")
+
+
+def _name_mean(mean, spread, mu, logvar, std):
+    """Raise Wrong unless the mean of z is mu."""
+    spread = spread.clamp(min=1e-3)
+    shift = (mean - mu) / spread
+    j = int(shift.abs().nan_to_num(0).argmax())
+    seen = f" (with mu = {mu[j]:.0f}, logvar = {logvar[j]:.0f}, z has mean {mean[j]:.2f} and std {spread[j]:.2f})."
+    if close(spread, mu.abs(), 0.05):
+        raise Wrong(f"mu and std have changed places: eps multiplies std, and mu is added{seen}")
+    if shift.abs().max() < 0.06:
+        return
+    known = [
+        (0 * mu, "z has mean 0 whatever mu is: without mu the code says nothing about the image"),
+        (-mu, "mu is subtracted, where it is added"),
+        (2 * mu, "mu is added twice"),
+        (mu + std, "std is added to mu, where eps times std is added"),
+        (std, "mu and std have changed places: eps multiplies std, and mu is added"),
+        (mu * std, "std multiplies mu as well: only eps is scaled"),
+        (mu + 0.5 * std, "The mean of z is not mu: rand is uniform on [0, 1), and its mean is not 0"),
+    ]
+    for value, hint in known:
+        if ((mean - value) / spread).abs().max() < 0.06:
+            raise Wrong(hint + seen)
+    raise Wrong(f"The mean of z is not mu{seen}")
 
 
 def _name_spread(spread, logvar, std):
+    """Raise Wrong unless the spread of z is std."""
     j = int(((spread - std).abs() / std).argmax())
-    seen = f" (at logvar = {logvar[j]:.0f} z has std {spread[j]:.3f}, not {std[j]:.3f})."
+    seen = f" (at logvar = {logvar[j]:.0f} z has std {spread[j]:.3g}, not {std[j]:.3g})."
     known = [
         (std**2, "The noise is scaled by the variance: std is its square root"),
         (std**0.5, "The noise is scaled by the root of std: the variance is exp(logvar), and std its root"),
@@ -434,21 +514,23 @@ def _name_spread(spread, logvar, std):
             F.softplus(logvar),
             "softplus is another way to make a number positive: logvar is a log, so its inverse is exp",
         ),
-        (logvar.abs(), "abs makes logvar positive, but not a std: logvar is a log, so its inverse is exp"),
+        (logvar.abs(), "logvar or its abs scales the noise: logvar is a log, and its inverse is exp"),
+        (0.5 * logvar.abs(), "Half of logvar scales the noise: logvar is a log, and its inverse is exp"),
         (1 + 0 * std, "The noise is not scaled at all: std multiplies eps"),
-        (std / 3**0.5, "eps is uniform on [-1, 1]: the noise must be normal"),
-        (std / 12**0.5, "eps is uniform: the noise must be normal"),
     ]
     for value, hint in known:
-        if close(spread, value, 0.04):
+        if close(spread, value, 0.05):
             raise Wrong(hint + seen)
-    if not close(spread, std, 0.04):
+    ratio = (spread / std).mean()
+    if close(spread, ratio * std, 0.05) and not close(spread, std, 0.05):
+        raise Wrong(f"eps has a standard deviation of {ratio:.2f}, but it must be 1{seen}")
+    if not close(spread, std, 0.05):
         raise Wrong(f"The spread of z is not std, the root of the variance exp(logvar){seen}")
 
 
 def close(got, want, tolerance):
-    """Tell whether two sets of measured moments agree, to a part of the larger of want and 0.1."""
-    return bool(((got - want).abs() <= tolerance * want.abs().clamp(min=0.1)).all())
+    """Tell whether two sets of measured moments agree, to a part of want."""
+    return bool(((got - want).abs() <= tolerance * want.abs().clamp(min=1e-4)).all())
 
 
 def _probe_sample_gradient(z, mu, logvar):
@@ -459,8 +541,10 @@ def _probe_sample_gradient(z, mu, logvar):
         raise Wrong("No gradient reaches mu and logvar: a sample drawn from a distribution cannot be differentiated.")
     if to_mu is None or not same(to_mu, torch.ones_like(mu)):
         raise Wrong("The gradient of z with respect to mu must be 1: is mu detached?")
-    if to_logvar is None or not same(to_logvar, 0.5 * (z - mu)):
-        raise Wrong("The gradient that reaches logvar is wrong or missing: is std detached?")
+    if to_logvar is None or not to_logvar.any():
+        raise Wrong("No gradient reaches logvar: is std detached?")
+    if not same(to_logvar, 0.5 * (z - mu), 1e-3):
+        raise Wrong("std is nearly, but not exactly, the root of exp(logvar): something is added, clamped or rounded.")
 
 
 class _StubEncoder(nn.Module):
@@ -486,19 +570,19 @@ class _StubDecoder(nn.Module):
 
 
 def probe_vae(vae):
-    kinds = {}
-    for training in (False, True):
+    kinds, runs = {}, []
+    for training in (False, True, True):
         encoder, decoder = _StubEncoder(), _StubDecoder()
         net = vae(encoder, decoder).train(training)
+        encoder.train(not training), decoder.train(not training)  # the mode that counts is the VAE's own
         got = net(torch.zeros(2000, 1, 32, 32))
         if encoder.calls != 1 or len(decoder.seen) != 1:
-            raise Wrong(
-                f"forward calls the encoder {encoder.calls} times and the decoder {len(decoder.seen)} times: once each."
-            )
-        if net.training is not training:
+            calls = f"the encoder {encoder.calls} times and the decoder {len(decoder.seen)} times"
+            raise Wrong(f"forward calls {calls}: once each.")
+        if net.training is not training or encoder.training is training:
             raise Wrong("forward changes the mode of the model: it should only read self.training.")
         kinds[training] = _kind_of_code(decoder.seen[0], encoder)
-        _check_vae_output(got, decoder.seen[0], encoder)
+        runs.append((got, decoder.seen[0], encoder))
     if kinds == {True: "mu", False: "a sample"}:
         raise Wrong("The two modes have changed places: a sample is decoded in train mode, mu in eval mode.")
     if kinds[False] != "mu":
@@ -506,22 +590,31 @@ def probe_vae(vae):
     if kinds[True] != "a sample":
         why = ": without noise the KL has no purpose" if kinds[True] == "mu" else ""
         raise Wrong(f"In train mode {kinds[True]} is decoded, where a sample of z is expected{why}.")
-    if not got[0].requires_grad or None in torch.autograd.grad(
-        got[0].sum(), [encoder.mu, encoder.logvar], allow_unused=True
-    ):
-        raise Wrong(
-            "The reconstruction error does not reach the encoder: something is detached between it and the decoder."
-        )
+    for run in runs:
+        _check_vae_output(*run)
+    first, second = ((z - encoder.mu) / (0.5 * encoder.logvar).exp() for _, z, encoder in runs[1:])
+    if same(first, second, 1e-3):
+        raise Wrong("Two forwards in train mode draw the same noise: seed once, at the top of the notebook.")
+    got, z, encoder = runs[1]
+    wanted = 3 * (0.5 * encoder.logvar).exp() * first.detach() + 3 * encoder.mu
+    inputs = {"mu": encoder.mu, "logvar": encoder.logvar}
+    check_gradients(got[0].sum(), wanted.sum(), inputs, "What the decoder makes of z")
+    if not (got[1].requires_grad and got[2].requires_grad):
+        raise Wrong("mu and logvar are detached on the way out: then the KL teaches the encoder nothing.")
 
 
 def _kind_of_code(z, encoder):
+    """Say what was decoded: mu, a sample, or what else it may be."""
     mu, logvar = encoder.mu, encoder.logvar
-    if not isinstance(z, torch.Tensor) or z.shape != mu.shape:
-        return "something of another shape"
+    if not isinstance(z, torch.Tensor) or z.shape != mu.shape or z.dtype != mu.dtype:
+        given = f"{tuple(z.shape)} of {z.dtype}" if isinstance(z, torch.Tensor) else f"a {type(z).__name__}"
+        return f"something else ({given})"
     for name, value in (("mu", mu), ("logvar", logvar), ("std", (0.5 * logvar).exp()), ("the variance", logvar.exp())):
         if same(z, value):
             return name
     eps = ((z - mu) / (0.5 * logvar).exp()).detach()
+    if (torch.corrcoef(eps.T) - torch.eye(3)).abs().max() > 0.15:
+        return "mu with one noise for all dimensions"
     normal = eps.mean().abs() < 0.1 and (eps.std() - 1).abs() < 0.05 and (eps.pow(4).mean() - 3).abs() < 0.8
     return "a sample" if normal else "something other than mu or a sample"
 
@@ -541,9 +634,10 @@ class _TinyVAE(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.encode, self.decode = nn.Linear(6, 4), nn.Linear(2, 6)
+        self.encode, self.decode, self.modes = nn.Linear(6, 4), nn.Linear(2, 6), []
 
     def forward(self, x):
+        self.modes.append(all(layer.training for layer in self.modules()))
         mu, logvar = self.encode(x).chunk(2, dim=1)
         return self.decode(mu + 0.1 * logvar), mu, logvar
 
@@ -568,15 +662,15 @@ def _run_steps(train_step, start, batches):
     optimizer = _Recorder(net.parameters(), log)
 
     def loss_fn(recon, x, mu, logvar):
-        mse, kl = (recon - x).pow(2).mean(), (mu.pow(2) + 3 * logvar.exp()).mean()
-        total = mse + 0.5 * kl
+        mse, kl = (recon - 0.8 * x).pow(2).mean(), (mu.pow(2) + 3 * logvar.exp()).mean()
         leaf = torch.zeros((), requires_grad=True)
         factor = leaf.exp()  # 1, with a graph of its own, which backward frees unless it is told to retain it
-        total = total * factor if total.requires_grad else total
+        total = (mse + 0.5 * kl) * factor if mse.requires_grad else mse + 0.5 * kl
         log.append("loss_fn")
-        if total.requires_grad:
-            total.register_hook(lambda _: log.append("backward"))
-        kept.append((factor, leaf, mu, logvar))
+        for name, tensor in {"backward": total, "gradients": mu}.items():
+            if tensor.requires_grad:
+                tensor.register_hook(lambda _, name=name: log.append(name))
+        kept.append((factor, leaf, (recon, x, mu, logvar)))
         return total, mse, kl
 
     returned = [train_step(net, x, optimizer, loss_fn) for x in batches]
@@ -585,28 +679,42 @@ def _run_steps(train_step, start, batches):
 
 def probe_train_step(train_step):
     start, batches = _TinyVAE(), [torch.randn(8, 6) for _ in range(3)]
+    intact = unchanged(x=batches[0])
     wanted, values, _, _ = _run_steps(train.train_step, start, batches)
     net, returned, log, kept = _run_steps(train_step, start, batches)
+    intact()
+    if len(net.modes) != len(batches):
+        raise Wrong(
+            f"One step runs the model {len(net.modes) / len(batches):g} times: once, and everything from that run."
+        )
+    if not all(net.modes) or not all(layer.training for layer in net.modules()):
+        raise Wrong("train_step puts the model, or a layer, in eval mode: then BatchNorm and the noise are off.")
     if not all(map(same, net.parameters(), wanted.parameters())):
-        _name_step(net, start, log, kept, batches)
-    if not net.training:
-        raise Wrong("train_step leaves the model in eval mode: then BatchNorm and the noise are off while training.")
+        _name_step(start, log, kept, batches)
+        _name_update(train_step, start, batches[:1])
+    if not all(weight.requires_grad for weight in net.parameters()):
+        raise Wrong("train_step freezes weights of the model: leave requires_grad alone.")
     _name_returned(returned, values)
+    factor, leaf, _ = kept[0]
     try:
-        torch.autograd.grad(*kept[0][:2])
+        torch.autograd.grad(factor, leaf)
     except RuntimeError:
         return
-    raise Wrong("retain_graph is not needed: every step builds a new graph, and an old one only takes memory.")
+    if leaf.grad is not None:
+        raise Wrong("retain_graph is not needed: every step builds a new graph, and an old one only takes memory.")
 
 
-def _name_step(net, start, log, kept, batches):
+def _name_step(start, log, kept, batches):
+    """Name what is wrong with the order of things in the first step."""
     first = log[: len(log) // len(batches)]
     if "loss_fn" not in first:
         raise Wrong("loss_fn is never called: use the argument, with recon, x, mu and logvar.")
-    _, _, mu, logvar = kept[0]
-    right_mu, right_logvar = start(batches[0])[1:]
-    if not (same(mu, right_mu) and same(logvar, right_logvar)):
+    x = batches[0]
+    recon, mu, logvar = start(x)
+    if not all(map(same, kept[0][2], (recon, x, mu, logvar))):
         raise Wrong("loss_fn gets other arguments than recon, x, mu, logvar, in this order.")
+    if "backward" not in first and "gradients" in first:
+        raise Wrong("backward starts from something other than the loss, which is the first of what loss_fn returns.")
     if "backward" not in first:
         raise Wrong("Nobody computes the gradients: loss.backward() is missing, or the loss is cut off from the graph.")
     if "step" not in first:
@@ -619,17 +727,40 @@ def _name_step(net, start, log, kept, batches):
         raise Wrong("The gradients are cleared between backward and step: nothing is left to step with.")
     if "zero_grad" not in first:
         raise Wrong("The gradients of the last step are never cleared: PyTorch adds the new ones to them.")
-    raise Wrong(f"The weights after three steps are not those of the plain step; seen in one: {', '.join(first)}.")
+
+
+def _name_update(train_step, start, batches):
+    """Name how the first change of the weights differs from the right one."""
+    right, given = (
+        torch.cat(
+            [
+                (new - old).flatten()
+                for new, old in zip(_run_steps(step, start, batches)[0].parameters(), start.parameters(), strict=True)
+            ]
+        ).detach()
+        for step in (train.train_step, train_step)
+    )
+    ratio = ((given @ right) / (right @ right)).item()
+    if same(given, ratio * right, 1e-3) and ratio < 0:
+        raise Wrong("The weights move uphill: the loss, or its gradient, has the wrong sign.")
+    if same(given, ratio * right, 1e-3) and abs(ratio - 1) > 1e-3:
+        raise Wrong(
+            f"The weights move {ratio:.3g} times as far as they should: something scales loss, gradient or step."
+        )
+    raise Wrong("The weights move in another direction than the loss says: what happens besides clear, backward, step?")
 
 
 def _name_returned(returned, values):
     for got, want in zip(returned, values, strict=True):
         if not isinstance(got, tuple | list) or len(got) != 3:
             raise Wrong(f"train_step returns {type(got).__name__}, where the three of loss, mse, kl are expected.")
-        if not all(isinstance(part, float) for part in got):
+        if any(isinstance(part, torch.Tensor) for part in got):
             raise Wrong(
                 "train_step returns tensors, which keep the whole graph in memory: return numbers, with .item()."
             )
+        if not all(isinstance(part, float) for part in got):
+            kinds = ", ".join(type(part).__name__ for part in got)
+            raise Wrong(f"train_step returns {kinds}, where three floats are expected: .item() makes them.")
         if not all(abs(part - other) < 1e-4 for part, other in zip(got, want, strict=True)):
             raise Wrong("train_step returns other numbers than loss, mse and kl of this batch, in this order.")
 
@@ -638,49 +769,75 @@ def _name_returned(returned, values):
 
 
 class _WatchedDecoder(nn.Module):
-    """A decoder that remembers what it was given, and how."""
+    """A decoder that tells what it was given, and in which mode; its copies tell it to the same lists."""
 
     def __init__(self, latent_dim):
         super().__init__()
         self.net, self.seen, self.modes = _rough(model.Decoder(1, 2, latent_dim)), [], []
+        self.tell_code, self.tell_mode = self.seen.append, self.modes.append
 
     def forward(self, z):
-        self.seen.append(z.detach())
-        self.modes.append(self.net.bn1.training)
+        if not isinstance(z, torch.Tensor):
+            raise Wrong(f"The decoder is given a {type(z).__name__}, where one tensor is expected.")
+        self.tell_code(z.detach())
+        self.tell_mode(self.net.bn1.training)
         return self.net(z)
 
 
 def probe_sample_prior(sample_prior):
-    for count, latent_dim, training in ((600, 6, True), (5, 9, False)):
+    for count, latent_dim, training in ((1000, 6, True), (5, 9, False)):
         decoder = _WatchedDecoder(latent_dim).train(training)
         before = copy.deepcopy(decoder.net.state_dict())
         images = sample_prior(decoder, count, latent_dim)
-        _name_prior_call(decoder, images, count, latent_dim)
-        if not all(torch.equal(before[key], value) for key, value in decoder.net.state_dict().items()):
-            raise Wrong("Sampling changed the decoder: in train mode BatchNorm learns from what it decodes.")
-        if decoder.training is not training or decoder.net.bn1.training is not training:
-            raise Wrong("The decoder's mode is not restored: keep the lines that come after.")
-        if not same(images, decoder.eval().net(torch.cat(decoder.seen))):
+        z = _name_prior_call(decoder, images, count, latent_dim)
+        _name_decoder_after(decoder, before, training)
+        if not same(images, decoder.eval().net(z)):
             raise Wrong("The result is not what the decoder makes of z in eval mode.")
         if latent_dim == 6:
-            _name_prior(torch.cat(decoder.seen))
+            _name_prior(z)
+        if same(images, sample_prior(decoder, count, latent_dim)):
+            raise Wrong(
+                "Two calls give the same images: the noise is seeded inside the function; seed once, at the top."
+            )
     meta = model.Decoder(1, 2, 6).to("meta")
     on_meta(lambda: sample_prior(meta, 2, 6), f"sample_prior {GPU}")
+    if sample_prior(model.Decoder(1, 2, 6).double(), 2, 6).dtype != torch.float64:
+        raise Wrong(
+            "A decoder of type float64 gives images of another type: z takes its dtype from weight, and keeps it."
+        )
 
 
 def _name_prior_call(decoder, images, count, latent_dim):
+    """Raise Wrong unless the decoder was called well; return the z it was given."""
     if not decoder.seen:
         raise Wrong("The decoder is never called: decode z.")
     given = torch.cat([z.reshape(-1, z.shape[-1]) for z in decoder.seen])
-    if given.shape != (count, latent_dim):
-        raise Wrong(
-            f"The decoder gets z of shape {tuple(given.shape)}, where (num_samples, latent_dim) is {count, latent_dim}."
-        )
+    if len(given) < count or given.shape[1] != latent_dim:
+        wanted = f"(num_samples, latent_dim) is {count, latent_dim}"
+        raise Wrong(f"The decoder gets z of shape {tuple(given.shape)}, where {wanted}.")
     if any(decoder.modes):
         raise Wrong("z is decoded in train mode: BatchNorm then mixes the samples of a batch; eval mode first.")
-    expect_tensor("sample_prior(...)", images, (count, 1, 32, 32), "one image per z")
+    expect_tensor("sample_prior(...)", images, (count, 1, 32, 32), "one image per z", torch.float32)
     if images.requires_grad:
         raise Wrong("The images carry a gradient: decode under torch.no_grad(), nobody trains here.")
+    return given[-count:]
+
+
+def _name_decoder_after(decoder, before, training):
+    """Raise Wrong unless the decoder is as it was, and gradients are on."""
+    after = decoder.net.state_dict()
+    if any(after[key].dtype != value.dtype for key, value in before.items()):
+        raise Wrong("Sampling changes the type of the decoder's weights: leave the decoder as it is.")
+    if not all(torch.equal(before[key], value) for key, value in after.items()):
+        raise Wrong("Sampling changes the decoder's weights or statistics: decode in eval mode, and leave it as it is.")
+    if decoder.training is not training or decoder.net.bn1.training is not training:
+        raise Wrong("The decoder's mode is not restored: keep the lines that come after.")
+    if not all(weight.requires_grad for weight in decoder.parameters()):
+        raise Wrong("The decoder's weights are frozen for good: torch.no_grad() switches gradients off for a moment.")
+    if not torch.is_grad_enabled():
+        raise Wrong(
+            "Gradients stay switched off for whatever comes later: `with torch.no_grad():` switches them on again."
+        )
 
 
 def _name_prior(z):
@@ -692,55 +849,80 @@ def _name_prior(z):
         raise Wrong("All dimensions of a z are the same: draw latent_dim numbers for each.")
     if z.min() >= 0:
         raise Wrong(f"z is never negative: the prior is normal, and rand is uniform{seen}")
-    if z.mean().abs() > 0.12 or (z.std() - 1).abs() > 0.1:
+    if z.mean().abs() > 0.1 or (z.std() - 1).abs() > 0.045:
         raise Wrong(f"z does not come from the prior N(0, I){seen}")
-    if (z.pow(4).mean() - 3).abs() > 0.7:
-        raise Wrong(f"z is not normal: its fourth moment is {z.pow(4).mean():.1f}, not 3.")
+    if (z.pow(4).mean() - 3).abs() > 0.6 or z.abs().max() < 3.001:
+        raise Wrong(f"z is not normal: fourth moment {z.pow(4).mean():.1f}, not 3, largest entry {z.abs().max():.1f}.")
+    if z.mean(0).abs().max() < 1e-5:
+        raise Wrong("z is centred or rescaled by hand: draw it, and leave it as it comes.")
+    if (torch.corrcoef(z.T) - torch.eye(z.shape[1])).abs().max() > 0.25:
+        raise Wrong("The dimensions of z hang together: draw each of them by itself.")
+    half = len(z) // 2
+    if max((z[:half] * z[half : 2 * half]).mean().abs(), (z[::2] * z[1::2]).mean().abs()) > 0.12:
+        raise Wrong("Some rows of z repeat others: draw every one of them.")
 
 
 def probe_class_means(class_means):
-    for latent_dim, num_classes in ((10, 10), (4, 10), (6, 12)):
-        codes = torch.randn(11, latent_dim) + 1
-        labels = torch.tensor([0, 1, 1, 2, 3, 4, 5, 6, 8, 9, 9])
-        present = labels.unique()
-        sums = torch.stack([codes[labels == c].sum(0) for c in range(num_classes)])
-        counts = torch.bincount(labels, minlength=num_classes)
+    cases = ((10, 10, [0, 1, 1, 2, 3, 4, 5, 6, 8, 9, 9]), (4, 10, [3, 1, 1, 2, 3, 4, 5, 6, 8, 8, 8]))
+    for latent_dim, num_classes, classes in (*cases, (6, 12, [0, 1, 1, 2, 3, 4, 5, 6, 8, 9, 9])):
+        codes, labels = torch.randn(11, latent_dim) + 1, torch.tensor(classes)
+        intact = unchanged(codes=codes, labels=labels)
         got = class_means(codes, labels) if num_classes == 10 else class_means(codes, labels, num_classes)
-        right = sums[present] / counts[present, None]
-        expect_tensor("class_means(codes, labels)", got, sums.shape, "one mean code per class")
-        name_mistake(
-            got[present],
-            right,
-            [(wrong[present], hint) for wrong, hint in _wrong_means(codes, sums, counts, latent_dim == num_classes)],
+        intact()
+        if isinstance(got, torch.Tensor) and got.ndim == 2 and len(got) != num_classes:
+            raise Wrong(f"With num_classes = {num_classes} the result has {len(got)} rows: use num_classes itself.")
+        expect_tensor(
+            "class_means(codes, labels)", got, (num_classes, latent_dim), "a mean code per class", codes.dtype
         )
-        if not same(got[present], right):
-            row = int((got[present] - right).abs().sum(1).argmax())
-            raise Wrong(
-                f"The mean of class {present[row]} starts with {got[present][row, 0]:.3f}, where its codes, added up "
-                f"and divided by their number, give {right[row, 0]:.3f}."
-            )
-    _probe_integers_and_meta(class_means)
-
-
-def _wrong_means(codes, sums, counts, square):
-    count = counts[:, None]
-    yield sums, "The codes of every class are added up, but not divided by how many there are."
-    yield (sums / 1000, "The sums are divided by 1000, but the classes are not of that size: count them.")
-    yield (sums / len(codes), "The sums are divided by the number of all images: count each class by itself.")
-    yield (sums / (len(codes) / len(counts)), "The classes are not equally large: count each of them.")
-    yield (sums / len(counts), "The sums are divided by the number of classes: count the images of each class.")
-    yield codes.mean(0).expand_as(sums), "Every class gets the mean of all codes: use the labels."
-    if square:
-        yield (sums / counts, "counts divides the columns, not the rows: it needs the shape (num_classes, 1).")
-        yield sums.T / count, "The result is transposed: one row per class."
-    yield sums / (count + 1), "The counts are one too large: where do they start?"
-
-
-def _probe_integers_and_meta(class_means):
+        _name_means(got, codes, labels, num_classes)
     meta, labels = torch.empty(4, 3, device="meta"), torch.tensor([0, 1, 2, 2])
     on_meta(
         lambda: class_means(meta, labels), "labels on the CPU and codes on a GPU do not mix: bring both to one device."
     )
+    codes = torch.randn(4, 3, dtype=torch.float64)
+    expect_tensor(
+        "class_means(codes, labels)", class_means(codes, labels), (10, 3), "a mean code per class", codes.dtype
+    )
+
+
+def _name_means(got, codes, labels, num_classes):
+    """Raise Wrong unless the rows of the classes that occur are their means."""
+    sums = torch.stack([codes[labels == c].sum(0) for c in range(num_classes)])
+    counts, present = torch.bincount(labels, minlength=num_classes), labels.unique()
+    right = sums[present] / counts[present, None]
+    square = codes.shape[1] == num_classes
+    wrong = [(value[present], hint) for value, hint in _wrong_means(codes, labels, sums, counts, square)]
+    name_mistake(got[present], right, wrong)
+    for c, row, mean in zip(present, got[present], right, strict=True):
+        ratio = (row / mean).mean()
+        if ratio.isfinite() and ratio.abs() > 1e-3 and same(row, ratio * mean, 1e-3) and abs(ratio - 1) > 1e-3:
+            used = f"divided by {counts[c] / ratio:.3g}, but there are {counts[c]} of them"
+            raise Wrong(f"The sum of the codes of class {c} is {used}: count each class.")
+        if not same(row, mean):
+            at = int((row - mean).abs().nan_to_num(torch.inf).argmax())
+            what = f"{row[at]:.3f}, where its codes, added up and divided by their number, give {mean[at]:.3f}"
+            raise Wrong(f"Entry {at} of the mean of class {c} is {what}: which codes are added up?")
+
+
+def _wrong_means(codes, labels, sums, counts, square):
+    count = counts[:, None]
+    yield sums, "The codes of every class are added up, but not divided by how many there are."
+    yield sums / 1000, "The sums are divided by 1000, but the classes are not of that size: count them."
+    yield sums / len(codes), "The sums are divided by the number of all images: count each class by itself."
+    yield sums / (len(codes) / len(counts)), "The classes are not equally large: count each of them."
+    yield sums / len(counts), "The sums are divided by the number of classes: count the images of each class."
+    yield codes.mean(0).expand_as(sums), "Every class gets the mean of all codes: use the labels."
+    yield (sums / count).roll(-1, 0), "Every row is the mean of the next class: class 0 comes first."
+    yield (sums / count).roll(1, 0), "Every row is the mean of the class before: class 0 comes first."
+    yield (sums / count).round(), "The means are rounded."
+    medians = [codes[labels == c].median(0).values if c in labels else sums[0] for c in range(len(counts))]
+    yield torch.stack(medians), "That is the median of every class, not the mean."
+    if square:
+        yield sums / counts, "counts divides the columns, not the rows: it needs the shape (num_classes, 1)."
+        yield (sums / count).T, "The result is transposed: one row per class."
+        yield sums.T / count, "The result is transposed: one row per class."
+        yield sums.T / counts, "The result is transposed: one row per class."
+    yield sums / (count + 1), "The counts are one too large: where do they start?"
 
 
 def probe_interpolate(interpolate):
@@ -748,11 +930,15 @@ def probe_interpolate(interpolate):
     for steps in (5, 2, 49):
         t = torch.linspace(0, 1, steps)[:, None]
         right = start + t * (end - start)
+        intact = unchanged(start=start, end=end)
         got = interpolate(start, end, steps)
+        intact()
+        if not same(got, interpolate(start, end, steps)) and isinstance(got, torch.Tensor):
+            raise Wrong("Two calls give different paths: nothing here is random.")
         walk = torch.arange(steps)[:, None] / steps
         if isinstance(got, torch.Tensor) and got.shape == (7, steps):
             raise Wrong(f"The path has shape (D, num_steps), {tuple(got.shape)}: t needs the shape (num_steps, 1).")
-        expect_tensor("interpolate(start, end, num_steps)", got, right.shape, "one code per step")
+        expect_tensor("interpolate(start, end, num_steps)", got, right.shape, "one code per step", start.dtype)
         name_mistake(
             got,
             right,
@@ -767,6 +953,10 @@ def probe_interpolate(interpolate):
                 (t * (end - start), "The path begins at 0: it should begin at start."),
                 (start - t * (end - start), "The path leads away from end: the difference is end - start."),
                 (start + t**2 * (end - start), "The steps are not even: t must grow evenly from 0 to 1."),
+                (1 - t * start + t * end, "1 - t must stand in brackets: it multiplies start as a whole."),
+                (start + (1 - t) * end, "start is never faded out, and end fades: the shares are 1 - t and t."),
+                ((start + end).expand_as(right) / 2, "Every step is the middle: use t."),
+                (right.round(), "The codes are rounded."),
             ],
         )
         if not same(got[0], start) or not same(got[-1], end):
