@@ -123,7 +123,7 @@ MISTAKES = {
     "SP23 abs": ("1.4", STD, "logvar.abs()", "abs"),
     "SP bracket": ("1.4", "mu + eps * std", "(mu + eps) * std", "std multiplies mu as well"),
     "SP pairs": ("1.4", DRAW, "torch.randn(len(std) // 2 + 1, std.shape[1]).repeat(2, 1)[: len(std)].to(std)", "share their noise"),
-    "SP rescaled": ("1.4", DRAW, "F.normalize(torch.randn_like(std), dim=1) * std.shape[1] ** 0.5", "rescaled by hand"),
+    "SP rescaled": ("1.4", DRAW, "F.normalize(torch.randn_like(std), dim=1) * std.shape[1] ** 0.5", "never gets past"),
     "SP numpy": ("1.4", DRAW, "torch.tensor(__import__('numpy').random.randn(*std.shape)).to(std)", "own generator"),
     "SP clamped": ("1.4", STD, "torch.exp(0.5 * logvar.clamp(-5, 5))", "spread of z"),
     "SP not in eval": ("1.4", "mu + eps * std", "mu + eps * std if torch.is_grad_enabled() else mu", "under no_grad"),
