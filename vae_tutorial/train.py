@@ -77,7 +77,7 @@ def evaluate(model, images, loss_fn=vae_loss, seed=0, batch_size=500):
                 x = x.to(device)
                 recon, mu, logvar = model(x)
                 parts = loss_fn(recon, x, mu, logvar)
-                sums += len(x) * torch.stack(parts).double().cpu()
+                sums += len(x) * torch.stack(parts).cpu().double()
     finally:
         model.train(was_training)
     return tuple((sums / len(images)).tolist())
