@@ -66,6 +66,10 @@ def elbo_loss(recon, x, mu, logvar, beta=1.0):
     Source: Kingma & Welling 2014, equation 10; Higgins et al. 2017, equation 4, for beta.
     """
     require_same_shape(recon=recon, x=x)
+    # half the squared error, summed over each image, then averaged over the batch: one number
     half_squared_error = 0.5 * (recon - x).pow(2).flatten(1).sum(dim=1).mean()
+    # the KL divergence, summed over D, then averaged over the batch: one number
     kl = kl_divergence(mu, logvar).sum(dim=1).mean()
-    return half_squared_error + beta * kl, half_squared_error, kl
+    # the error plus beta times the KL: one number
+    loss = half_squared_error + beta * kl
+    return loss, half_squared_error, kl

@@ -2,9 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from vae_tutorial import model
 from vae_tutorial.checks import Wrong
 
 ACTIVATIONS = {
@@ -249,3 +250,142 @@ def _plain(value):
     """Write (4, 4) as 4 and padding by name as a number, so that every way to say a thing compares equal."""
     value = {"valid": 0}.get(value, value) if isinstance(value, str) else value
     return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+
+
+def number(value):
+    """Write a tensor that holds one number."""
+    return f"{value.item():.4f}" if isinstance(value, torch.Tensor) and value.numel() == 1 else "no single number"
+
+
+def expect_refusal(name, call):
+    """Raise Wrong unless call(), of the function with that name, refuses two shapes that PyTorch would broadcast."""
+    try:
+        call()
+    except (ValueError, RuntimeError):
+        return
+    raise Wrong(
+        f"{name} takes recon and x of different shapes, so PyTorch compared all pairs: keep the line that refuses."
+    )
+
+
+def name_total(got, mse, kl, beta):
+    """Raise Wrong unless got is the reconstruction error plus beta times the KL."""
+    seen = f" (with error {mse:.2f}, kl = {kl:.2f}, beta = {beta} it gives {number(got)}, not {mse + beta * kl:.2f})."
+    name_mistake(
+        got,
+        mse + beta * kl,
+        [
+            (mse - beta * kl, "We pay for the KL: it is added to the loss, not subtracted"),
+            (mse, "The KL is computed and never used: this is the loss of a plain autoencoder"),
+            (beta * kl, "The reconstruction error is missing from the loss"),
+            (mse + kl, "beta is never used: it weighs the KL"),
+            (mse + 0.1 * kl, "0.1 is typed in where beta belongs"),
+            (mse * beta * kl, "The two terms are added: a product is 0 as soon as one of them is"),
+            (mse * kl, "The two terms are added: a product is 0 as soon as one of them is"),
+            (beta * mse + kl, "beta weighs the wrong term: it belongs to the KL"),
+            (beta * (mse + kl), "beta weighs the KL alone, not the whole loss"),
+            (mse / beta + kl, "beta weighs the wrong term: it belongs to the KL"),
+            (mse + kl / beta, "beta multiplies the KL, it does not divide it"),
+            (mse + beta + kl, "beta multiplies the KL, it is not added to it"),
+            ((mse + beta * kl) / 2, "The two terms are added, not averaged"),
+            (-(mse + beta * kl), "The loss has the wrong sign: it is made as small as possible"),
+            (mse + beta**2 * kl, "beta weighs the KL twice"),
+            (mse * (1 + beta * kl), "The KL is added, not multiplied with the reconstruction error"),
+            (beta * mse + (1 - beta) * kl, "beta weighs the KL alone, it does not share out between the two"),
+            ((1 - beta) * mse + beta * kl, "beta weighs the KL alone, it does not share out between the two"),
+        ],
+        seen,
+    )
+    expect_tensor("loss", got, (), "one number")
+    if not same(got, mse + beta * kl):
+        raise Wrong(f"loss is not the reconstruction error plus beta times the KL{seen}")
+
+
+def name_prior(z):
+    """Raise Wrong unless the rows of z are independent draws from N(0, I)."""
+    seen = f" (z has mean {z.mean():.2f} and std {z.std():.2f}, not 0 and 1)."
+    if same(z, z[:1].expand_as(z)):
+        raise Wrong("All rows of z are the same: draw num_samples codes, not one.")
+    if same(z, z[:, :1].expand_as(z)):
+        raise Wrong("All dimensions of a z are the same: draw latent_dim numbers for each.")
+    if z.min() >= 0:
+        raise Wrong(f"z is never negative: the prior is normal, and rand is uniform{seen}")
+    if z.mean().abs() > 0.1 or (z.std() - 1).abs() > 0.045:
+        raise Wrong(f"z does not come from the prior N(0, I){seen}")
+    if (z.pow(4).mean() - 3).abs() > 0.6 or z.abs().max() < 3.001:
+        raise Wrong(f"z is not normal: fourth moment {z.pow(4).mean():.1f}, not 3, largest entry {z.abs().max():.1f}.")
+    if z.mean(0).abs().max() < 1e-5:
+        raise Wrong("z is centred or rescaled by hand: draw it, and leave it as it comes.")
+    if (torch.corrcoef(z.T) - torch.eye(z.shape[1])).abs().max() > 0.25:
+        raise Wrong("The dimensions of z hang together: draw each of them by itself.")
+    half = len(z) // 2
+    if max((z[:half] * z[half : 2 * half]).mean().abs(), (z[::2] * z[1::2]).mean().abs()) > 0.12:
+        raise Wrong("Some rows of z repeat others: draw every one of them.")
+
+
+class StubEncoder(nn.Module):
+    """An encoder whose mu and logvar are known, whatever it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+        self.mu = (2 * torch.randn(2000, 3)).requires_grad_()
+        self.logvar = torch.empty(2000, 3).uniform_(-3, 1).requires_grad_()
+
+    def forward(self, x):
+        self.calls += 1
+        return self.mu, self.logvar
+
+
+class StubDecoder(nn.Module):
+    """A decoder that remembers its codes and triples them."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, z):
+        self.seen.append(z)
+        return 3 * z + 1
+
+
+def kind_of_code(z, encoder):
+    """Say what was decoded: mu, a sample, or what else it may be."""
+    mu, logvar = encoder.mu, encoder.logvar
+    if not isinstance(z, torch.Tensor) or z.shape != mu.shape or z.dtype != mu.dtype:
+        given = f"{tuple(z.shape)} of {z.dtype}" if isinstance(z, torch.Tensor) else f"a {type(z).__name__}"
+        return f"something else ({given})"
+    for name, value in (("mu", mu), ("logvar", logvar), ("std", (0.5 * logvar).exp()), ("the variance", logvar.exp())):
+        if same(z, value):
+            return name
+    eps = ((z - mu) / (0.5 * logvar).exp()).detach()
+    if (torch.corrcoef(eps.T) - torch.eye(3)).abs().max() > 0.15:
+        return "mu with one noise for all dimensions"
+    normal = eps.mean().abs() < 0.1 and (eps.std() - 1).abs() < 0.05 and (eps.pow(4).mean() - 3).abs() < 0.8
+    return "a sample" if normal else "something other than mu or a sample"
+
+
+def rough(net):
+    """Give BatchNorm layers large weights and statistics at random: gentle ones would hide a missing step."""
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 2, 6)
+            for tensor, low in ((layer.bias, -0.5), (layer.running_mean, -0.5), (layer.running_var, 0.5)):
+                nn.init.uniform_(tensor, low, low + 1)
+    return net
+
+
+class WatchedDecoder(nn.Module):
+    """A decoder that tells what it was given, and in which mode; its copies tell it to the same lists."""
+
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.net, self.seen, self.modes = rough(model.Decoder(1, 2, latent_dim)), [], []
+        self.tell_code, self.tell_mode = self.seen.append, self.modes.append
+
+    def forward(self, z):
+        if not isinstance(z, torch.Tensor):
+            raise Wrong(f"The decoder is given a {type(z).__name__}, where one tensor is expected.")
+        self.tell_code(z.detach())
+        self.tell_mode(self.net.bn1.training)
+        return self.net(z)

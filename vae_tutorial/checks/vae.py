@@ -12,14 +12,23 @@ from torch.distributions import kl_divergence as kl_oracle
 from vae_tutorial import latent, loss, model, train
 from vae_tutorial.checks import Check, Exercise, Wrong
 from vae_tutorial.checks.probes import (
+    StubDecoder,
+    StubEncoder,
+    WatchedDecoder,
     activation,
     check_gradients,
     check_layers,
+    expect_refusal,
     expect_tensor,
     follow,
     follow_chain,
+    kind_of_code,
     name_mistake,
+    name_prior,
+    name_total,
+    number,
     on_meta,
+    rough,
     same,
     unchanged,
     uniform,
@@ -136,7 +145,7 @@ def _probe_recon(recon_loss):
             (F.smooth_l1_loss(recon, x), "recon_loss is the smooth L1 (Huber) error, not the mean squared error"),
             (F.binary_cross_entropy_with_logits(recon, x), "recon_loss is a cross-entropy, not the mean squared error"),
         ],
-        f" (it gives {_number(got)}, not {right:.4f}).",
+        f" (it gives {number(got)}, not {right:.4f}).",
     )
     expect_tensor("recon_loss(recon, x)", got, (), "one number: the average over the batch and all pixels", x.dtype)
     if not same(got, right):
@@ -147,18 +156,7 @@ def _probe_recon(recon_loss):
             f"recon_loss is {got.item():.4f}, {scale:.3g} times the mean squared error {right.item():.4f}: {how}."
         )
     check_gradients(got, right, {"recon": recon}, "recon_loss")
-    _expect_refusal(lambda: recon_loss(recon[:, 0], x[:, :1]))
-
-
-def _expect_refusal(call):
-    """Raise Wrong unless the call refuses two shapes that PyTorch would broadcast."""
-    try:
-        call()
-    except (ValueError, RuntimeError):
-        return
-    raise Wrong(
-        "recon_loss takes recon and x of different shapes, so PyTorch compared all pairs: keep the line that refuses."
-    )
+    expect_refusal("recon_loss", lambda: recon_loss(recon[:, 0], x[:, :1]))
 
 
 def _probe_vae_loss(vae_loss):
@@ -178,14 +176,14 @@ def _probe_vae_loss(vae_loss):
         expect_tensor("The second value of vae_loss, the reconstruction error,", got[1], (), "one number")
         if not same(got[1], mse):
             raise Wrong(f"The second value of vae_loss is {got[1].item():.4f}, where recon_loss is {mse.item():.4f}.")
-        _name_total(got[0], mse, kl.mean(), beta)
+        name_total(got[0], mse, kl.mean(), beta)
         check_gradients(got[0], total, {"recon": recon, "mu": mu, "logvar": logvar}, "vae_loss")
     if not same(vae_loss(recon, x, mu, logvar)[0], loss.vae_loss(recon, x, mu, logvar)[0]):
         raise Wrong("vae_loss without a beta must use 0.1: keep the default in the first line.")
 
 
 def _name_kl_part(got, kl, beta):
-    seen = f" (it gives {_number(got)}, not {kl.mean():.4f})."
+    seen = f" (it gives {number(got)}, not {kl.mean():.4f})."
     batch, dims = kl.shape
     name_mistake(
         got,
@@ -209,42 +207,6 @@ def _name_kl_part(got, kl, beta):
     expect_tensor("The KL term of vae_loss", got, (), "one number: the average over the batch and D", kl.dtype)
     if not same(got, kl.mean()):
         raise Wrong(f"The KL term is not the mean of kl_divergence of mu and logvar, in this order{seen}")
-
-
-def _name_total(got, mse, kl, beta):
-    seen = f" (with mse = {mse:.2f}, kl = {kl:.2f}, beta = {beta} it gives {_number(got)}, not {mse + beta * kl:.2f})."
-    name_mistake(
-        got,
-        mse + beta * kl,
-        [
-            (mse - beta * kl, "We pay for the KL: it is added to the loss, not subtracted"),
-            (mse, "The KL is computed and never used: this is the loss of a plain autoencoder"),
-            (beta * kl, "The reconstruction error is missing from the loss"),
-            (mse + kl, "beta is never used: it weighs the KL"),
-            (mse + 0.1 * kl, "0.1 is typed in where beta belongs"),
-            (mse * beta * kl, "The two terms are added: a product is 0 as soon as one of them is"),
-            (mse * kl, "The two terms are added: a product is 0 as soon as one of them is"),
-            (beta * mse + kl, "beta weighs the wrong term: it belongs to the KL"),
-            (beta * (mse + kl), "beta weighs the KL alone, not the whole loss"),
-            (mse / beta + kl, "beta weighs the wrong term: it belongs to the KL"),
-            (mse + kl / beta, "beta multiplies the KL, it does not divide it"),
-            (mse + beta + kl, "beta multiplies the KL, it is not added to it"),
-            ((mse + beta * kl) / 2, "The two terms are added, not averaged"),
-            (-(mse + beta * kl), "The loss has the wrong sign: it is made as small as possible"),
-            (mse + beta**2 * kl, "beta weighs the KL twice"),
-            (mse * (1 + beta * kl), "The KL is added, not multiplied with the reconstruction error"),
-            (beta * mse + (1 - beta) * kl, "beta weighs the KL alone, it does not share out between the two"),
-            ((1 - beta) * mse + beta * kl, "beta weighs the KL alone, it does not share out between the two"),
-        ],
-        seen,
-    )
-    expect_tensor("loss", got, (), "one number")
-    if not same(got, mse + beta * kl):
-        raise Wrong(f"loss is not the reconstruction error plus beta times the KL{seen}")
-
-
-def _number(value):
-    return f"{value.item():.4f}" if isinstance(value, torch.Tensor) and value.numel() == 1 else "no single number"
 
 
 # 1.2, 1.3 the encoder, 1.5 the decoder
@@ -327,7 +289,7 @@ def _pair(answer, finished, size):
 
     Where the student's layers are open or wrong, forward is tested around copies of the finished ones.
     """
-    reference = _rough(finished(**size))
+    reference = rough(finished(**size))
     with contextlib.suppress(Exception):
         student = answer(**size)
         own = [getattr(student, name) for name, _ in reference.named_children()]
@@ -409,16 +371,6 @@ def _name_decoder(log, got, error, z, wanted):
     found = activation(got, log[6][2]) or "something other than tanh"
     reach = "sigmoid cannot reach -1, the colour of the background" if found == "sigmoid" else "images lie in [-1, 1]"
     raise Wrong(f"The image leaves the decoder through {found}, where one tanh is expected: {reach}.")
-
-
-def _rough(net):
-    """Give BatchNorm layers large weights and statistics at random: gentle ones would hide a missing step."""
-    for layer in net.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 2, 6)
-            for tensor, low in ((layer.bias, -0.5), (layer.running_mean, -0.5), (layer.running_var, 0.5)):
-                nn.init.uniform_(tensor, low, low + 1)
-    return net
 
 
 # 1.4 reparameterize, 1.6 what is decoded
@@ -558,32 +510,10 @@ def _probe_sample_gradient(z, mu, logvar):
         raise Wrong("std is nearly, but not exactly, the root of exp(logvar): something is added, clamped or rounded.")
 
 
-class _StubEncoder(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.calls = 0
-        self.mu = (2 * torch.randn(2000, 3)).requires_grad_()
-        self.logvar = torch.empty(2000, 3).uniform_(-3, 1).requires_grad_()
-
-    def forward(self, x):
-        self.calls += 1
-        return self.mu, self.logvar
-
-
-class _StubDecoder(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def forward(self, z):
-        self.seen.append(z)
-        return 3 * z + 1
-
-
 def probe_vae(vae):
     kinds, runs = {}, []
     for training in (False, True, True):
-        encoder, decoder = _StubEncoder(), _StubDecoder()
+        encoder, decoder = StubEncoder(), StubDecoder()
         net = vae(encoder, decoder).train(training)
         encoder.train(not training), decoder.train(not training)  # the mode that counts is the VAE's own
         got = net(torch.zeros(2000, 1, 32, 32))
@@ -592,7 +522,7 @@ def probe_vae(vae):
             raise Wrong(f"forward calls {calls}: once each.")
         if net.training is not training or encoder.training is training:
             raise Wrong("forward changes the mode of the model: it should only read self.training.")
-        kinds[training] = _kind_of_code(decoder.seen[0], encoder)
+        kinds[training] = kind_of_code(decoder.seen[0], encoder)
         runs.append((got, decoder.seen[0], encoder))
     if kinds == {True: "mu", False: "a sample"}:
         raise Wrong("The two modes have changed places: a sample is decoded in train mode, mu in eval mode.")
@@ -612,22 +542,6 @@ def probe_vae(vae):
     check_gradients(got[0].sum(), wanted.sum(), inputs, "What the decoder makes of z")
     if not (got[1].requires_grad and got[2].requires_grad):
         raise Wrong("mu and logvar are detached on the way out: then the KL teaches the encoder nothing.")
-
-
-def _kind_of_code(z, encoder):
-    """Say what was decoded: mu, a sample, or what else it may be."""
-    mu, logvar = encoder.mu, encoder.logvar
-    if not isinstance(z, torch.Tensor) or z.shape != mu.shape or z.dtype != mu.dtype:
-        given = f"{tuple(z.shape)} of {z.dtype}" if isinstance(z, torch.Tensor) else f"a {type(z).__name__}"
-        return f"something else ({given})"
-    for name, value in (("mu", mu), ("logvar", logvar), ("std", (0.5 * logvar).exp()), ("the variance", logvar.exp())):
-        if same(z, value):
-            return name
-    eps = ((z - mu) / (0.5 * logvar).exp()).detach()
-    if (torch.corrcoef(eps.T) - torch.eye(3)).abs().max() > 0.15:
-        return "mu with one noise for all dimensions"
-    normal = eps.mean().abs() < 0.1 and (eps.std() - 1).abs() < 0.05 and (eps.pow(4).mean() - 3).abs() < 0.8
-    return "a sample" if normal else "something other than mu or a sample"
 
 
 def _check_vae_output(got, z, encoder):
@@ -779,25 +693,9 @@ def _name_returned(returned, values):
 # 1.8 the prior, 1.9 class means, 1.10 interpolation
 
 
-class _WatchedDecoder(nn.Module):
-    """A decoder that tells what it was given, and in which mode; its copies tell it to the same lists."""
-
-    def __init__(self, latent_dim):
-        super().__init__()
-        self.net, self.seen, self.modes = _rough(model.Decoder(1, 2, latent_dim)), [], []
-        self.tell_code, self.tell_mode = self.seen.append, self.modes.append
-
-    def forward(self, z):
-        if not isinstance(z, torch.Tensor):
-            raise Wrong(f"The decoder is given a {type(z).__name__}, where one tensor is expected.")
-        self.tell_code(z.detach())
-        self.tell_mode(self.net.bn1.training)
-        return self.net(z)
-
-
 def probe_sample_prior(sample_prior):
     for count, latent_dim, training in ((1000, 6, True), (5, 9, False)):
-        decoder = _WatchedDecoder(latent_dim).train(training)
+        decoder = WatchedDecoder(latent_dim).train(training)
         before = copy.deepcopy(decoder.net.state_dict())
         images = sample_prior(decoder, count, latent_dim)
         z = _name_prior_call(decoder, images, count, latent_dim)
@@ -805,7 +703,7 @@ def probe_sample_prior(sample_prior):
         if not same(images, decoder.eval().net(z)):
             raise Wrong("The result is not what the decoder makes of z in eval mode.")
         if latent_dim == 6:
-            _name_prior(z)
+            name_prior(z)
         if same(images, sample_prior(decoder, count, latent_dim)):
             raise Wrong(
                 "Two calls give the same images: the noise is seeded inside the function; seed once, at the top."
@@ -849,28 +747,6 @@ def _name_decoder_after(decoder, before, training):
         raise Wrong(
             "Gradients stay switched off for whatever comes later: `with torch.no_grad():` switches them on again."
         )
-
-
-def _name_prior(z):
-    """Raise Wrong unless the rows of z are independent draws from N(0, I)."""
-    seen = f" (z has mean {z.mean():.2f} and std {z.std():.2f}, not 0 and 1)."
-    if same(z, z[:1].expand_as(z)):
-        raise Wrong("All rows of z are the same: draw num_samples codes, not one.")
-    if same(z, z[:, :1].expand_as(z)):
-        raise Wrong("All dimensions of a z are the same: draw latent_dim numbers for each.")
-    if z.min() >= 0:
-        raise Wrong(f"z is never negative: the prior is normal, and rand is uniform{seen}")
-    if z.mean().abs() > 0.1 or (z.std() - 1).abs() > 0.045:
-        raise Wrong(f"z does not come from the prior N(0, I){seen}")
-    if (z.pow(4).mean() - 3).abs() > 0.6 or z.abs().max() < 3.001:
-        raise Wrong(f"z is not normal: fourth moment {z.pow(4).mean():.1f}, not 3, largest entry {z.abs().max():.1f}.")
-    if z.mean(0).abs().max() < 1e-5:
-        raise Wrong("z is centred or rescaled by hand: draw it, and leave it as it comes.")
-    if (torch.corrcoef(z.T) - torch.eye(z.shape[1])).abs().max() > 0.25:
-        raise Wrong("The dimensions of z hang together: draw each of them by itself.")
-    half = len(z) // 2
-    if max((z[:half] * z[half : 2 * half]).mean().abs(), (z[::2] * z[1::2]).mean().abs()) > 0.12:
-        raise Wrong("Some rows of z repeat others: draw every one of them.")
 
 
 def probe_class_means(class_means):
