@@ -73,6 +73,7 @@ def make_figures():
     draw_preview(model, digits, torch.stack(film)[:, 0])
     autoencoder, vae = train_latent_space(Autoencoder, 0.0, digits), train_latent_space(VAE, 1.0, digits)
     draw_latent_space(autoencoder, vae, digits.test_labels)
+    draw_ghosts(digits)
 
 
 class Autoencoder(VAE):
@@ -83,12 +84,12 @@ class Autoencoder(VAE):
         return self.decoder(mu), mu, logvar
 
 
-def train(kind, latent_dim, learning_rate, digits, epochs, look, loss_fn=vae_loss):
-    """Train as notebook 01 does; return the model, and look(model) at each of the epochs, fifths of one included."""
+def train(kind, latent_dim, learning_rate, digits, epochs, look, loss_fn=vae_loss, batch_size=32):
+    """Train as the notebooks do; return the model, and look(model) at each of the epochs, fifths of one included."""
     torch.manual_seed(0)
     model = kind(Encoder(latent_dim=latent_dim), Decoder(latent_dim=latent_dim))
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.5, 0.99))
-    loader, steps, seen = Loader(digits.train_images, digits.train_labels), count(), []
+    loader, steps, seen = Loader(digits.train_images, digits.train_labels, batch_size), count(), []
 
     def step(*arguments):
         if next(steps) / len(loader) in epochs:
@@ -195,18 +196,31 @@ def draw_preview(model, digits, film):
     draw_rows(rows, figsize=(12, 5.9), bottom=0.05).savefig(HERE / "preview.png")
 
 
-def draw_rows(rows, figsize, bottom):
-    """Draw rows of ten images, {label: (10, 1, 32, 32)}, with the epochs of the film below the last."""
+def draw_ghosts(digits):
+    """Draw what an autoencoder and a VAE, trained as in notebook 02, make of the same draws from the prior."""
+    z = torch.randn(12, 16, generator=torch.Generator().manual_seed(1))
+
+    def images(kind, beta):
+        model, _ = train(kind, 16, 4e-3, digits, (15,), lambda model: None, partial(vae_loss, beta=beta), batch_size=64)
+        return decode(model.decoder, z)
+
+    rows = {"autoencoder": images(Autoencoder, 0.0), "VAE": images(VAE, 0.1)}
+    draw_rows(rows, figsize=(12, 1.95), bottom=0.02, epochs=None).savefig(HERE / "ghosts.png")
+
+
+def draw_rows(rows, figsize, bottom, epochs=FILM_EPOCHS):
+    """Draw rows of images, {label: (N, 1, 32, 32)}, with the epochs, if any, below the last."""
     figure = Figure(figsize=figsize, dpi=100)
     all_axes = figure.subplots(len(rows))
     figure.subplots_adjust(left=0.135, right=0.985, top=0.98, bottom=bottom, hspace=0.1)
     for axes, (label, images) in zip(all_axes, rows.items(), strict=True):
-        axes.imshow(tiles(images, 10, padding=1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(tiles(images, len(images), padding=1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_ylabel(label, rotation=0, ha="right", va="center", size=13)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    all_axes[-1].set_xticks([17 + 33 * n for n in range(10)], FILM_EPOCHS, size=12)
-    all_axes[-1].tick_params(length=0)
+    if epochs:
+        all_axes[-1].set_xticks([17 + 33 * n for n in range(len(epochs))], epochs, size=12)
+        all_axes[-1].tick_params(length=0)
     return figure
 
 

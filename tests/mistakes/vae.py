@@ -154,7 +154,7 @@ MISTAKES = {
     "PR09 one z": ("1.8", PRIOR, "torch.randn(1, latent_dim, device=weight.device).repeat(num_samples, 1)", "not one"),
     "PR seeded": ("1.8", f"z = {PRIOR}", f"torch.manual_seed(42); z = {PRIOR}", "seeded inside"),
     "PR frozen": ("1.8", "        decoder.eval()\n", "        decoder.eval().requires_grad_(False)\n", "frozen for good"),
-    "PR dtype": ("1.8", PRIOR, "torch.randn(num_samples, latent_dim, device=weight.device)", "raises RuntimeError"),
+    "PR dtype": ("1.8", PRIOR, "torch.randn(num_samples, latent_dim, device=weight.device)", "different dtypes"),
     "PR train mode": ("1.8", "        decoder.eval()\n", "", "train mode"),
     "PR not restored": ("1.8", "decoder.train(was_training)", "pass", "not restored"),
     "CM01 1000": ("1.9", MEAN, "one_hot.T @ codes / 1000", "count them"),

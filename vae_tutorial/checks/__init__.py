@@ -38,7 +38,7 @@ CRASHES = {
     r"before Module.__init__\(\) call": "comes too early: super().__init__() must be the first line of __init__.",
     r"converted to Python scalars": "takes single numbers: use the function of the same name in torch, not math.",
     r"'float' object has no attribute 'backward'": "needs the tensor: .item() is for what is returned.",
-    r"same dtype": "mixes tensors of different dtypes: bring both to one.",
+    r"same dtype|and weight type": "mixes tensors of different dtypes or devices: bring both to one.",
     r"Boolean value of Tensor": "gets a tensor where a setting belongs: nn.MSELoss() is built first, then called.",
     r"bitwise_xor": "uses ^, which is no power in Python: write ** or pow.",
     r"RecursionError": "calls itself without end.",
