@@ -60,8 +60,8 @@ def elbo_loss(recon, x, mu, logvar, beta=1.0):
     """Return (loss, recon_loss, kl_loss) per image, in nats; at beta = 1 the negative ELBO, up to a constant.
 
     recon, x: (B, C, 32, 32); mu, logvar: (B, D). The three are scalars, means over the batch.
-    recon_loss is half the squared error summed over an image: -log p(x|z) of a Gaussian decoder with variance 1,
-    without its constant. kl_loss is the KL divergence summed over D.
+    recon_loss is half the squared error summed over an image: -log p(x|z) of a Gaussian decoder with
+    variance 1, without its constant. kl_loss is the KL divergence summed over D.
     Raises ValueError when shapes differ.
     Source: Kingma & Welling 2014, equation 10; Higgins et al. 2017, equation 4, for beta.
     """

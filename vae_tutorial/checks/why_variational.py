@@ -35,7 +35,8 @@ GPU = "makes a tensor on the CPU, which fails as soon as the model is on a GPU: 
 class Autoencoder(VAE):
     """A VAE without its noise.
 
-    x: (B, C, 32, 32) in [-1, 1] -> recon: (B, C, 32, 32) in [-1, 1], mu, logvar: (B, D) each; logvar has no effect.
+    x: (B, C, 32, 32) in [-1, 1] -> recon, of the same shape and range, and mu, logvar: (B, D) each, of which
+    logvar has no effect.
     """
 
     def forward(self, x):
@@ -47,9 +48,10 @@ class Autoencoder(VAE):
 
 @torch.no_grad()
 def decode_same(decoders, num_samples, latent_dim):
-    """Decode the same draws from the prior, z ~ N(0, I), with every decoder, and leave the decoders in eval mode.
+    """Decode the same draws from the prior, z ~ N(0, I), with every decoder.
 
     decoders: {name: decoder}, all on one device -> {name: images}, (num_samples, C, 32, 32) in [-1, 1] each.
+    The decoders are left in eval mode.
     """
     weight = next(next(iter(decoders.values())).parameters())  # any weight: it tells device and dtype
     # one draw from N(0, I) per image, with the device and dtype of weight: (num_samples, latent_dim)
@@ -64,7 +66,8 @@ def decode_same(decoders, num_samples, latent_dim):
 def variety(probabilities):
     """Return the entropy of the average answer of a classifier.
 
-    probabilities: (N, K), rows that sum to 1 -> scalar in nats, from 0 (one class) to ln K (all equally common).
+    probabilities: (N, K), rows that sum to 1 -> a number, in nats: 0 where all are of one class,
+    ln K where the K classes are equally common.
     Source: Salimans et al. 2016, section 4, where it is the entropy of p(y).
     """
     # the mean over the images: (K,)
