@@ -426,17 +426,18 @@ def _name_moments(z, mu, logvar):
     if (torch.corrcoef(eps.T) - torch.eye(len(mu))).abs().max() > 0.1:
         raise Wrong("The latent dimensions of an image move together: draw one eps for every dimension.")
     # mu and logvar are 0 in column 7: there z is eps itself, and no two of 8,000 draws should agree, up to the sign
-    if z[:, 7].abs().unique().numel() < 0.98 * len(z):
+    # (cut-off tails make some agree: 5 % at 2 standard deviations)
+    if z[:, 7].abs().unique().numel() < (0.98 if eps.abs().max() > 3.5 else 0.6) * len(z):
         raise Wrong("Several images share their noise: draw one eps for every image.")
     fourth = eps.pow(4).mean(0)
+    if eps.abs().max() < 3.5 and fourth.mean() > 2:
+        raise Wrong(f"eps never gets past {eps.abs().max():.1f}: its tails are cut off.")
     if (fourth - 3).abs().max() > 0.6 or eps.pow(3).mean(0).abs().max() > 0.3:
         raise Wrong(
             f"eps has the right mean and spread, but is not normal: its fourth moment is {fourth.mean():.1f}, not 3."
         )
     if eps.mean(0).abs().max() < 1e-5:
         raise Wrong("The noise is centred by hand: draw it, and leave it as it comes.")
-    if eps.abs().max() < 3.5:
-        raise Wrong(f"eps never gets past {eps.abs().max():.1f}: its tails are cut off.")
 
 
 def _name_mean(mean, spread, mu, logvar, std):
