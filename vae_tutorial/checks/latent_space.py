@@ -92,6 +92,8 @@ def _name_quantiles(got, right, n):
         (torch.special.ndtr((i + 0.5) / n), "ndtr is Phi, which gives the share below a point: its inverse is ndtri"),
         (torch.special.ndtri((i + 1) / (n + 1)), "The shares are (i + 1) / (n + 1), not the middles of n equal parts"),
         (torch.special.ndtri((i + 0.5) / (n + 1)), "The shares are divided by n + 1, but there are n parts"),
+        (torch.special.ndtri((i + 0.5) / 20), "20 is typed in where n belongs"),
+        (torch.special.ndtri(torch.linspace(0.025, 0.975, n)), "The ends of n = 20 are typed in: they depend on n"),
         (right.abs(), "The quantiles have lost their sign"),
     ]
     for column, name in ((0, "z_1"), (1, "z_2")):
@@ -163,7 +165,7 @@ def _wrong_pictures(images, n, right, stretched):
     yield right[None], f"The picture has shape {(1, *right.shape)}, with a channel to drop: {tuple(right.shape)}."
     yield make_grid(images, nrow=n * n, padding=0)[0], "All images stand in one row: nrow is the number in a row, n."
     turned = images.view(n, n, height, width).permute(1, 2, 0, 3).reshape(right.shape)
-    yield turned, "The images run down the columns: the first n belong into the first row."
+    yield turned, "The images run down the columns: the first n belong in the first row."
     yield images.reshape(right.shape), "view or reshape cuts the images into strips: their rows must stay side by side."
     yield stretched, "The range is stretched: -1 is black in every picture, so leave the pixels as they are."
     yield (right + 1) / 2, "The pixels are moved to 0 to 1: leave them as they are."
@@ -396,25 +398,24 @@ def probe_slerp(slerp):
     _probe_line(slerp)
     meta = torch.empty(3, device="meta")
 
-    def call():
-        with _Undecided():
-            slerp(meta, meta, 4)
-
-    on_meta(call, f"slerp {GPU}")
+    for answer in (False, True):
+        with _Undecided(answer):
+            on_meta(lambda: slerp(meta, meta, 4), f"slerp {GPU}")
     start, end = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([2.0, -1.0, 2.0])
     expect_tensor("slerp(start, end, 4) of float32", slerp(start, end, 4), (4, 3), "one code per step", torch.float32)
 
 
 class _Undecided(TorchFunctionMode):
-    """Answer False and 0.5 where the code asks a tensor on the meta device, which has no values, for one."""
+    """Answer where the code asks a tensor on the meta device, which has no values, for its truth or its value."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if args and isinstance(args[0], Tensor) and args[0].device.type == "meta":
-            if function is Tensor.__bool__:
-                return False
-            if function in (Tensor.item, Tensor.__float__):
-                return 0.5
-        return function(*args, **(kwargs or {}))
+        if function is Tensor.__bool__:
+            return self.answer
+        return 0.5 if function in (Tensor.item, Tensor.__float__) else function(*args, **(kwargs or {}))
 
 
 def _arc(start, end, omega, t):
@@ -422,10 +423,10 @@ def _arc(start, end, omega, t):
 
 
 def _ends_of_arcs():
-    """Pairs of codes: large, small enough that even their bare dot product lies in (-1, 1), and at odd angles."""
+    """Pairs of codes: small enough that even their bare dot product lies in (-1, 1), large, and at chosen angles."""
     a, b = uniform(-3, 3, 7), uniform(-3, 3, 7)
-    yield a + 1, 0.6 * b + 1
     yield 0.05 * a + 0.1, 0.1 * b + 0.1
+    yield a + 1, 0.6 * b + 1
     across = b - a * (a @ b) / (a @ a)
     across = across * a.norm() / across.norm()
     for angle in (0.1, 2.2, torch.pi - 0.1):
@@ -449,57 +450,64 @@ def _probe_arc(slerp):
 
 def _name_arc(got, right, start, end, t, cosine):
     line, omega = torch.lerp(start, end, t), torch.acos(cosine)
+    norms = start.norm() * end.norm()
+    middle = len(t) // 2
+    seen = f" (the angle is {omega:.2f})."
+    if isinstance(got, Tensor) and got.shape == right.shape and not same(got[middle].norm(), right[middle].norm()):
+        at, wanted = got[middle].norm(), right[middle].norm()
+        seen = f" (the angle is {omega:.2f}; at t = {t[middle, 0]:.2f} the norm is {at:.3g}, not {wanted:.3g})."
+    once = "The cosine is divided by one of the two norms only: by both"
+    angles = [
+        (
+            torch.acos((start @ end).clamp(-1, 1)),
+            "acos takes the dot product of two *directions*: divide by both norms",
+        ),
+        (torch.acos((start @ end / start.norm()).clamp(-1, 1)), once),
+        (torch.acos((start @ end / end.norm()).clamp(-1, 1)), once),
+        (torch.acos((start @ end / start.norm() ** 2).clamp(-1, 1)), once),
+        (torch.acos((start @ end / norms**2).clamp(-1, 1)), "The norms are divided out twice"),
+        (torch.acos(start @ end / (start.norm() + end.norm())), "The sum of the norms is divided out: their product"),
+        (torch.acos(cosine.abs()), "The cosine has lost its sign"),
+        (torch.acos(cosine.clamp(0, 1)), "The cosine is cut off at 0, but an angle may be obtuse"),
+        (cosine, "The cosine stands where the angle belongs: acos makes an angle of it"),
+        (torch.asin(cosine), "asin stands where acos belongs"),
+        (torch.cos(cosine), "cos is taken of the cosine: its inverse gives the angle"),
+        (torch.rad2deg(omega), "The angle is in degrees: torch.sin takes radians"),
+        (omega / 2, "The angle is halved"),
+        (2 * omega, "The angle is doubled"),
+        (torch.pi - omega, "The angle is that between start and -end: a sign too many"),
+    ]
     a, b = start / start.norm(), end / end.norm()
-    seen = f" (the angle is {omega:.2f}; midway the norm is %.2f, not {right[len(t) // 2].norm():.2f})."
-    at = got[len(t) // 2].norm() if isinstance(got, Tensor) and got.shape == right.shape else torch.nan
-    bare, once = (start @ end).clamp(-1, 1), "The cosine is divided by one of the two norms only: by both, the product"
+    first, second = torch.sin((1 - t) * omega) * start, torch.sin(t * omega) * end
+    straight = "The path is the straight line: either its shares are no sines, or sin(omega) is not that of the angle"
     known = [
+        (line, straight),
         (right.flip(0), "The path runs backwards: t = 0 is start"),
-        (line, "The path is the straight line, though the angle is neither 0 nor pi: is the cosine that of the angle,"
-         " with both norms divided out"),
-        (_arc(start, end, torch.acos(bare), t), "The angle is not right: acos takes the dot product of *directions*,"
-         " so divide by both norms"),
-        (_arc(start, end, torch.acos((start @ end / start.norm()).clamp(-1, 1)), t), once),
-        (_arc(start, end, torch.acos((start @ end / end.norm()).clamp(-1, 1)), t), once),
-        (_arc(start, end, torch.acos((start @ end / start.norm() ** 2).clamp(-1, 1)), t), once),
-        (_arc(start, end, torch.acos(start @ end / (start.norm() * end.norm()) ** 2), t), "The norms are divided out"
-         " twice"),
-        (_arc(start, end, torch.acos((start @ end / (start.norm() + end.norm())).clamp(-1, 1)), t), "The cosine is"
-         " divided by the sum of the norms: by their product"),
-        (_arc(start, end, torch.acos(cosine.abs()), t), "The cosine has lost its sign"),
-        (_arc(start, end, torch.acos(cosine.clamp(0, 1)), t), "The cosine is cut off at 0, but an angle may be obtuse"),
-        (_arc(start, end, cosine, t), "The cosine stands where the angle belongs: acos makes an angle of it"),
-        (_arc(start, end, torch.asin(cosine), t), "asin stands where acos belongs"),
-        (_arc(start, end, torch.cos(cosine), t), "cos is taken of the cosine: acos, its inverse, gives the angle"),
-        (_arc(start, end, torch.rad2deg(omega), t), "The angle is in degrees: torch.sin takes radians"),
-        (_arc(start, end, omega / 2, t), "The angle is halved"),
-        (right * torch.sin(omega), "The division by sin(omega) is missing"),
+        *((_arc(start, end, angle, t), hint) for angle, hint in angles),
+        (first + second, "The division by sin(omega) is missing"),
         (right / torch.sin(omega), "It is divided by sin(omega) twice"),
-        (right * torch.sin(omega) / omega, "It is divided by omega, where sin(omega) belongs"),
+        ((first + second) / omega, "It is divided by omega, where sin(omega) belongs"),
         (_arc(a, b, omega, t), "The path joins the two directions, of norm 1: start and end themselves belong there"),
-        (_arc(start, end, omega, t) / right.norm(dim=1, keepdim=True), "Every code of the path is divided by its norm"),
-        (_arc(start, end, omega, t) - 2 * torch.sin(t * omega) * end / torch.sin(omega), "The two parts are added, not"
-         " subtracted"),
-        (torch.sin((1 - t) * omega) * start + torch.sin(t * omega) * end / torch.sin(omega), "Only one part is divided"
-         " by sin(omega): put brackets around the sum"),
-        (((1 - t) * torch.sin(omega) * start + t * torch.sin(omega) * end) / torch.sin(omega), "The shares are"
-         " multiplied with the sine, but they belong inside it, sin(t * omega)"),
-        ((torch.cos((1 - t) * omega) * start + torch.cos(t * omega) * end) / torch.cos(omega), "cos stands where sin"
-         " belongs"),
+        (right / right.norm(dim=1, keepdim=True), "Every code of the path is divided by its norm"),
+        ((first - second) / torch.sin(omega), "The two parts are added, not subtracted"),
+        (first + second / torch.sin(omega), "Only one part is divided by sin(omega): put brackets around the sum"),
+        ((torch.cos((1 - t) * omega) * start + torch.cos(t * omega) * end) / torch.cos(omega), "cos stands for sin"),
         (torch.cos(0.5 * torch.pi * t) * start + torch.sin(0.5 * torch.pi * t) * end, "The path takes the angle for a"
          " right one, whatever it is"),
         (t.sqrt() * end + (1 - t).sqrt() * start, "The shares are roots of t: that is no arc of equal angles"),
         (line / line.norm(dim=1, keepdim=True) * right.norm(dim=1, keepdim=True), "The straight line is pushed outwards"
          ", so that the angles are not equal: use the formula"),
     ]  # fmt: skip
-    name_mistake(got, right, known, seen % at)
+    scale = 100 / right.abs().max()  # so that angles that differ a little are told apart
+    if isinstance(got, Tensor):
+        name_mistake(got * scale, right * scale, [(value * scale, hint) for value, hint in known], seen)
     expect_tensor("slerp(start, end, num_steps)", got, right.shape, "one code per step", start.dtype)
     if not same(got[0], start) or not same(got[-1], end):
         i, name, wanted = (0, "start", start) if not same(got[0], start) else (-1, "end", end)
         raise Wrong(
             f"The {'last' if i else 'first'} code begins with {got[i, 0]:.3f}, where {name} has {wanted[0]:.3f}."
         )
-    raise Wrong(f"Both ends are right, but the path between is not the arc{seen % at}")
+    raise Wrong(f"Both ends are right, but the path between is not the arc{seen}")
 
 
 def _probe_line(slerp):
@@ -510,14 +518,14 @@ def _probe_line(slerp):
             number % 5
         ]
         start, end = {0: (a, 2.5 * a), 1: (a, -a), 2: (0 * a, a), 3: (a, 0 * a), 4: (a, a)}[number % 5]
-        _walk(slerp(start, end, 5), start, end, kind)
+        _walk(slerp(start, end, 9), start, end, kind)
     a = torch.tensor([0.0, 3.0, 0.0])  # of which the cosine is -1 or 1 without any rounding
-    _walk(slerp(a, -a, 5), a, -a, "opposite codes")
-    _walk(slerp(a, 2 * a, 5), a, 2 * a, "codes in the same direction")
+    _walk(slerp(a, -a, 9), a, -a, "opposite codes")
+    _walk(slerp(a, 2 * a, 9), a, 2 * a, "codes in the same direction")
 
 
 def _walk(got, start, end, kind):
-    expect_tensor("slerp(start, end, 5)", got, (5, len(start)), "one code per step", start.dtype)
+    expect_tensor("slerp(start, end, 9)", got, (9, len(start)), "one code per step", start.dtype)
     if not got.isfinite().all():
         raise Wrong(f"For {kind} slerp gives nan or inf, where it should fall back to the straight line.")
     if not same(got[0], start, 1e-3) or not same(got[-1], end, 1e-3):
@@ -528,7 +536,7 @@ def _walk(got, start, end, kind):
     if (
         off > 1e-2
         or along.diff().min() < -1e-2
-        or (kind.endswith("direction") and not same(got, interpolate(start, end, 5), 1e-2))
+        or (kind.endswith("direction") and not same(got, interpolate(start, end, 9), 1e-2))
     ):
         raise Wrong(
             f"For {kind} the path leaves the straight line, or goes back on it: there it should be interpolate."
@@ -622,6 +630,7 @@ def _name_thickness(got, images):
         (2 * area / outline.sum(), "The outline is summed over all images: keep them apart, dim=(1, 2)"),
         (2 * area / (outline + 1), "1 is added to the outline"),
         (right.round(), "The thickness is rounded"),
+        (2 * (images[:, 0] > 0).sum(dim=(1, 2)) / outline, "Pixels are counted as ink or none: a grey one is a part"),
     ]
     seen = (
         f" (it gives {got[0]:.3f}, not {right[0]:.3f})."
@@ -669,8 +678,10 @@ def _name_direction(got, codes, values, labels):
     counts = torch.bincount(labels)[labels.unique()][:, None]
     everyone = codes, values, torch.zeros_like(labels)
     to_mean = torch.stack([codes[labels == c].mean(0) for c in labels.unique()])
-    highs = torch.stack([codes[labels == c][values[labels == c] > values[labels == c].median()].mean(0)
-                         for c in labels.unique()])  # fmt: skip
+    below = _differences(codes, values, labels, lambda own, _: own < own.median())
+    sides = [(codes[labels == c], values[labels == c] > values[labels == c].median()) for c in labels.unique()]
+    sums = torch.stack([own[high].sum(0) - own[~high].sum(0) for own, high in sides])
+    highs = torch.stack([own[high].mean(0) for own, high in sides])
     overall = _differences(*everyone, lambda own, _: own > own.median())[0]
     mean_split = _differences(codes, values, labels, lambda own, _: own > own.mean())
     known = [
@@ -686,6 +697,9 @@ def _name_direction(got, codes, values, labels):
         ((highs - to_mean).mean(0), "The mean of the whole class is subtracted: the mean of the others is meant"),
         (mean_split.mean(0), "The classes are split at the mean of the values: at their median"),
         (F.normalize(right, dim=0), "The direction is brought to length 1: leave it as it is"),
+        (F.normalize(parts, dim=1).mean(0), "Each difference is brought to length 1: leave it as it is"),
+        (below.mean(0), "The low values are taken for the high ones: the sign is wrong"),
+        (sums.mean(0), "The codes are added up, but not divided by how many there are: take means"),
         ((highs + (parts * 0 + highs - parts)).mean(0), "The two means are added: the difference is meant"),
     ]
     name_mistake(got, right, known, ".")
