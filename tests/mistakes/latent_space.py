@@ -9,7 +9,7 @@ Q = "torch.special.ndtri(shares)"
 Z_1 = "q.repeat(n)"
 Z_2 = "q.flip(0).repeat_interleave(n)"
 GRID = "make_grid(images, nrow=n, padding=0)[0]"
-MU = "encode_all(encoder, images)"
+MU = "encode_all(encoder, images).cpu()"
 PHI = "torch.special.ndtr(mu)"
 VAR = "mu.var(dim=0)"
 ORDER = "activity.argsort(descending=True)"
@@ -193,6 +193,7 @@ IMPOSSIBLE = {
 }
 
 HARMLESS = {
+    "map: where the encoder is": ("3.1", MU, "encode_all(encoder, images)"),
     "map: linspace of the middles": ("3.1", SHARES, "torch.linspace(0.5 / n, 1 - 0.5 / n, n)"),
     "map: ends cut off": ("3.1", SHARES, "torch.linspace(0, 1, 2 * n + 1)[1::2]"),
     "map: icdf": ("3.1", Q, "Normal(0.0, 1.0).icdf(shares)"),

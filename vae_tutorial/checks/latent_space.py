@@ -50,10 +50,10 @@ def lay_out(images, n):
 def place(encoder, images):
     """Return where images lie on the map: at Phi(mu), in a square of side 1.
 
-    images: (N, C, 32, 32) in [-1, 1] -> (N, D) in [0, 1]; the encoder's mode is restored.
+    images: (N, C, 32, 32) in [-1, 1] -> (N, D) in [0, 1], on the CPU; the encoder's mode is restored.
     """
-    # the posterior means of the images, in eval mode, as encode_all gives them: (N, D)
-    mu = encode_all(encoder, images)
+    # the posterior means of the images, in eval mode, as encode_all gives them, on the CPU: (N, D)
+    mu = encode_all(encoder, images).cpu()
     # the share of N(0, 1) below each number; torch.special.ndtr is Phi: (N, D)
     return torch.special.ndtr(mu)
 
@@ -377,7 +377,7 @@ def _probe_traverse(traverse):
 def slerp(start, end, num_steps):
     """Walk from one code to another on an arc around 0, in equal angles, both ends included.
 
-    start, end: (D,) -> (num_steps, D). Straight, as interpolate, where both lie on one line through 0 or one is 0.
+    start, end: (D,) -> (num_steps, D). Straight where both lie on one line through 0, or one of them is 0.
     Raises ValueError for codes of another shape, or whole numbers, and for num_steps below 2.
     Source: Shoemake 1985; White 2016.
     """
