@@ -1,7 +1,9 @@
 """The pictures: what is drawn is what was given, on its true range; what cannot be drawn is refused."""
 
 import base64
+import html
 import io
+import json
 import re
 
 import matplotlib
@@ -83,6 +85,62 @@ def test_an_animation_says_in_words_what_it_shows():
     assert 'alt="a &lt;b&gt;"' in plots.animate(images(2), alt="a <b>").data
 
 
+def test_points_have_the_colour_of_their_class_and_lie_on_the_picture_as_it_is(figures):
+    points, labels = torch.tensor([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]), torch.tensor([3, 0, 3])
+    plots.scatter(points, labels, ("across", "up"), background=torch.full((64, 64), 0.2))
+    (axes,) = figures[0].axes
+    dots = {collection.get_label(): collection for collection in axes.collections}
+    assert np.allclose(dots["3"].get_offsets(), points[labels == 3]) and len(dots["1"].get_offsets()) == 0
+    assert matplotlib.colors.to_hex(dots["3"].get_facecolor()[0]).upper() == plots.CLASS_COLOURS[3]
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_xlim()) == ("across", "up", (0, 1))
+    (picture,) = axes.get_images()
+    assert picture.get_extent() == [0, 1, 0, 1] and np.allclose(drawn(axes), 0.6) and picture.get_clim() == (0, 1)
+
+
+def test_points_outside_a_plane_are_refused():
+    with pytest.raises(ValueError, match=r"points must have shape \(N, 2\), but has \(4, 3\)"):
+        plots.scatter(torch.zeros(4, 3), torch.zeros(4), ("a", "b"))
+
+
+def explorer(rows=("down", [1.5, -1.5]), channels=1):
+    shades = torch.cat([images(1, value, channels) for value in (-1.0, -0.2, 0.2, 1.0, 0.6, -0.6)])
+    return plots.explore(shades, {"along": [-1.0, 0.0, 1.0]}, dict([rows]), alt="six <greys>")
+
+
+def settings_of(shown):
+    (script,) = re.findall(r' onload="([^"]*)"', shown._repr_html_())
+    return json.loads(re.search(r"start} = (.*);", html.unescape(script))[1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_explorer_holds_every_image_at_its_place_in_one_still_picture(channels):
+    shown = explorer(channels=channels)
+    (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', shown._repr_html_())
+    assert base64.b64decode(data) == shown._repr_png_()
+    pixels = np.asarray(Image.open(io.BytesIO(shown._repr_png_())).convert("L"))
+    assert pixels.shape == (64, 96)
+    assert pixels[16::32, 16::32].tolist() == [[0, 102, 153], [255, 204, 51]]
+
+
+def test_the_sliders_of_an_explorer_know_their_values_and_grow_with_them():
+    along, down = settings_of(explorer())["sides"]
+    assert along == {"name": "along", "words": ["-1.00", "0.00", "1.00"], "upward": False}
+    assert down == {"name": "down", "words": ["1.50", "-1.50"], "upward": True}  # the first row is the last stop
+    assert settings_of(explorer(("digit", range(3, 5))))["sides"][1]["words"] == ["3", "4"]
+
+
+def test_where_scripts_are_not_run_an_explorer_is_a_picture_and_nothing_that_looks_alive():
+    shown = explorer()
+    assert re.findall(r"<(\w+)", re.sub(r'onload="[^"]*"', "", shown._repr_html_())) == ["div", "img"]
+    assert 'alt="six &lt;greys&gt;"' in shown._repr_html_() and repr(shown) == "six <greys>"
+    assert " id=" not in shown._repr_html_() and "http" not in shown._repr_html_()
+
+
+def test_an_explorer_refuses_another_number_of_images():
+    with pytest.raises(ValueError, match="images must be 2 rows of 3, 6 in all, but there are 5"):
+        plots.explore(images(5), {"a": range(3)}, {"b": range(2)})
+
+
 @pytest.mark.parametrize("draw", [plots.show_images, plots.animate, lambda x: plots.show_rows({"a": x})])
 @pytest.mark.parametrize("shape", [(32, 32), (2, 2, 32, 32), (0, 1, 32, 32)])
 def test_what_are_no_images_is_refused(draw, shape):
@@ -96,4 +154,6 @@ def test_nothing_stays_open_and_nothing_is_changed():
     plots.show_images(given)
     plots.show_rows({"a": given})
     plots.animate(given)
+    plots.scatter(given[:, 0, 0, :2], torch.arange(4), ("a", "b"))
+    plots.explore(given, {"a": range(2)}, {"b": range(2)})
     assert plt.get_fignums() == [] and torch.equal(given, before)

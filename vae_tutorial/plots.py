@@ -6,11 +6,64 @@ Images are (N, C, 32, 32) in [-1, 1], and are shown on that range: -1 is black, 
 import base64
 import html
 import io
+import json
 
 import matplotlib.pyplot as plt
 from IPython.display import HTML
 from PIL import Image
 from torchvision.utils import make_grid
+
+# Paul Tol's "muted" colours, which the colour-blind tell apart, with a yellow and a grey: of the classes 0 to 9
+CLASS_COLOURS = ["#332288", "#DDAA33", "#CC6677", "#999933", "#AA4499", "#44AA99", "#88CCEE", "#882255", "#117733"]
+CLASS_COLOURS += ["#AAAAAA"]
+# What the picture of explore does when a page has loaded it: it puts a frame on itself and, beside it, one large image
+# and two sliders. Where scripts are not run, the picture stays as it is. SETTINGS is filled in by explore.
+SLIDERS = """
+const map = this, box = map.parentNode, {sides, start} = SETTINGS;
+if (box.childElementCount == 1) {
+  const add = (to, tag, style, rest) => to.appendChild(Object.assign(document.createElement(tag), rest || {},
+    {style}));
+  box.style.minHeight = "320px";
+  const frame = add(box, "div", "position: absolute; box-sizing: border-box; pointer-events: none; " +
+    "border: 3px solid #DDAA33");
+  const panel = add(box, "div", "position: absolute; left: 100%; top: 0; width: 210px; margin-left: 24px");
+  const view = add(panel, "div", "width: 192px; height: 192px; margin-bottom: 12px; image-rendering: pixelated");
+  view.setAttribute("role", "img");
+  view.style.backgroundImage = "url(" + map.src + ")";
+  view.style.backgroundSize = sides.map(side => 100 * side.words.length + "%").join(" ");
+  const at = side => side.upward ? side.words.length - 1 - side.slider.value : +side.slider.value;
+  const show = () => {
+    const places = sides.map(at), counts = sides.map(side => side.words.length);
+    sides.forEach((side, k) => { side.label.textContent = side.name + " = " + side.words[places[k]]; });
+    view.style.backgroundPosition = places.map((p, k) => 100 * p / Math.max(1, counts[k] - 1) + "%").join(" ");
+    view.setAttribute("aria-label", sides.map(side => side.label.textContent).join(", "));
+    const cell = [map.clientWidth / counts[0], map.clientHeight / counts[1]];
+    ["left", "top"].forEach((edge, k) => { frame.style[edge] = cell[k] * places[k] + "px"; });
+    ["width", "height"].forEach((size, k) => { frame.style[size] = cell[k] + "px"; });
+  };
+  const set = (side, place) => {
+    const last = side.words.length - 1, p = Math.min(last, Math.max(0, place));
+    side.slider.value = side.upward ? last - p : p;
+  };
+  sides.forEach((side, k) => {
+    side.label = add(panel, "label", "display: block; font: 14px sans-serif");
+    side.slider = add(panel, "input", "display: block; width: 192px; margin: 2px 0 10px",
+      {type: "range", min: 0, max: side.words.length - 1, step: 1, oninput: show});
+    side.slider.setAttribute("aria-label", side.name);
+    set(side, start[k]);
+  });
+  const point = event => {
+    const inside = [event.offsetX / map.clientWidth, event.offsetY / map.clientHeight];
+    sides.forEach((side, k) => set(side, Math.floor(inside[k] * side.words.length)));
+    show();
+  };
+  map.draggable = false;
+  map.style.cursor = "crosshair";
+  map.onpointerdown = point;
+  map.onpointermove = event => { if (event.buttons) point(event); };
+  show();
+}
+"""
 
 
 def show_images(images, title=None, nrow=8):
@@ -87,6 +140,84 @@ def animate(images, frames_per_second=20, alt="animation"):
     )
     data = base64.b64encode(buffer.getvalue()).decode()
     return HTML(f'<img alt="{html.escape(alt)}" src="data:image/gif;base64,{data}">')
+
+
+def scatter(points, labels, axes, title=None, background=None):
+    """Draw points in the plane in the colours of their classes, over a picture that fills the unit square if given.
+
+    points: (N, 2); labels: (N,) from 0 to 9; axes: the words at the two axes; background: (H, W) in [-1, 1].
+    Raises ValueError for another shape of points.
+    """
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"points must have shape (N, 2), but has {tuple(points.shape)}: choose two columns.")
+    figure, axis = plt.subplots(figsize=(9.6, 9) if background is not None else (7.6, 6), layout="constrained")
+    size, edge = 10, "none"
+    if background is not None:
+        pixels = _unit(background.detach().cpu()).numpy()
+        axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1), interpolation="nearest")
+        axis.set(xlim=(0, 1), ylim=(0, 1))
+        size, edge = 26, "white"
+    for label, colour in enumerate(CLASS_COLOURS):
+        own = points.detach().cpu()[labels.cpu() == label].numpy()
+        axis.scatter(*own.T, s=size, color=colour, edgecolors=edge, linewidths=0.6, label=str(label))
+    axis.set(xlabel=axes[0], ylabel=axes[1], title=title)
+    axis.set_aspect("equal")
+    axis.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.5)
+    _finish(figure)
+
+
+def explore(images, columns, rows, alt="explorer"):
+    """Return a picture of all images, with two sliders that choose one, for a trusted notebook or an HTML export.
+
+    images: (R * K, C, H, W) in [-1, 1], row by row; columns: {name: K values}, rows: {name: R values}, one name each.
+    The sliders need no kernel. Where scripts are not run, the picture alone is shown.
+    Raises ValueError unless there are R * K images.
+    """
+    sides = [_side(*columns.items()), _side(*rows.items())]
+    count, tall = (len(side["words"]) for side in sides)
+    if len(images) != count * tall:
+        raise ValueError(f"images must be {tall} rows of {count}, {tall * count} in all, but there are {len(images)}.")
+    grid = make_grid(_unit(_checked(images)), nrow=count, padding=0)
+    return _Explorer(_sprite(grid), {"sides": sides, "start": [count // 2, tall // 2]}, alt)
+
+
+def _sprite(pixels):
+    """Make an image of (3, H, W) in [0, 1]; of 16 even greys where there is no colour, which halves the file."""
+    if (pixels == pixels[:1]).all():
+        sprite = Image.fromarray((15 * pixels[0]).round().byte().numpy())
+        sprite.putpalette([17 * grey for grey in range(16) for _ in range(3)])
+        return sprite
+    return Image.fromarray((255 * pixels).round().byte().permute(1, 2, 0).contiguous().numpy())
+
+
+class _Explorer:
+    """What explore returns: HTML for whoever shows it, a PNG or words for the others."""
+
+    def __init__(self, sprite, settings, alt):
+        buffer = io.BytesIO()
+        sprite.save(buffer, "PNG", optimize=True)
+        self.png, self.size, self.settings, self.alt = buffer.getvalue(), sprite.size, settings, alt
+
+    def __repr__(self):
+        return self.alt
+
+    def _repr_png_(self):
+        return self.png
+
+    def _repr_html_(self):
+        script = html.escape(SLIDERS.replace("SETTINGS", json.dumps(self.settings)).strip())
+        width = min(480, self.size[0])
+        image = f'<img alt="{html.escape(self.alt)}" width="{width}" style="display: block; width: {width}px" '
+        image += f'src="data:image/png;base64,{base64.b64encode(self.png).decode()}" onload="{script}">'
+        return f'<div style="position: relative; width: {width}px">{image}</div>'
+
+
+def _side(item):
+    """Describe a slider: its name, a word for every stop, and whether it runs against the order of the images."""
+    name, values = item
+    numbers = all(isinstance(value, float) for value in values)
+    words = [f"{value:.2f}" if numbers else str(value) for value in values]
+    return {"name": name, "words": words, "upward": numbers and values[0] > values[-1]}
 
 
 def _checked(images):
