@@ -265,9 +265,11 @@ def make_how_good():
     areas, surprising = [], None
     for digit in range(10):
         model = train_on_elbo(digits, digit)
-        score = surprise(model, digits.test_images)
+        score = surprise_of(model, digits.test_images)
         known, _ = how_good.without_class(digits.train_images, digits.train_labels, digit)
-        excess = how_good.excess_surprise(surprise(model, known), outline(known), score, outline(digits.test_images))
+        excess = how_good.excess_surprise(
+            surprise_of(model, known), outline_of(known), score, outline_of(digits.test_images)
+        )
         strange = digits.test_labels == digit
         areas.append([how_good.auroc(values[~strange], values[strange]) for values in (score, excess)])
         surprising = digits.test_images[score.topk(10).indices] if digit == 2 else surprising
@@ -302,13 +304,13 @@ def measure_bounds(model, images):
 
 
 @torch.no_grad()
-def surprise(model, images):
+def surprise_of(model, images):
     """Return minus the ELBO of every image, the mean of four draws."""
     draws = [torch.cat([how_good.elbo(model, x) for x in images.split(500)]) for _ in range(4)]
     return -torch.stack(draws).mean(dim=0)
 
 
-def outline(images):
+def outline_of(images):
     """Return the sum of the differences between neighbouring pixels of every image."""
     return sum(images.diff(dim=dim).abs().flatten(1).sum(dim=1) for dim in (2, 3))
 

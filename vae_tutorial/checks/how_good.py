@@ -1,5 +1,6 @@
 """The checks of notebook 04: the ELBO, the importance-weighted bound, probes, anomalies; and what it teaches."""
 
+import contextlib
 import copy
 import itertools
 import math
@@ -25,6 +26,36 @@ from vae_tutorial.model import reparameterize
 
 GPU = "mixes tensors of the CPU and of a GPU, which fails there: make what is new on the device of the input."
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+@contextlib.contextmanager
+def _about(function):
+    """Say in a hint which of several functions it is about."""
+    try:
+        yield
+    except Wrong as mistake:
+        hint = str(mistake)
+        if function in hint:
+            raise
+        plain = hint[1:2].islower() or hint.startswith("A ")  # a word, no formula
+        raise Wrong(f"In {function}: {hint[0].lower() if plain else hint[0]}{hint[1:]}") from None
+
+
+def _name(got, right, mistakes):
+    """Raise Wrong with the hint of the known mistake that got equals, and with what was seen and expected."""
+    name_mistake(got, right, [(value, hint.rstrip(".")) for value, hint in mistakes], _seen(got, right))
+
+
+def _seen(got, right):
+    """Say where got differs most from right, or which shape it has."""
+    if not isinstance(got, torch.Tensor):
+        return "."
+    if got.shape != right.shape:
+        return f" (the shape is {tuple(got.shape)}, not {tuple(right.shape)})."
+    at = (got.double() - right.double()).abs().nan_to_num(torch.inf).argmax()
+    have, want = (f"{values.flatten()[at].item():.4g}" for values in (got, right))
+    return f" (it gives {have}, not {want})."
+
 
 # 4.1 the ELBO
 
@@ -77,9 +108,12 @@ def mean_elbo(model, images, batch_size=500):
 
 
 def probe_elbo(gaussian_log_likelihood, elbo, mean_elbo):
-    _probe_likelihood(gaussian_log_likelihood)
-    _probe_one_draw(elbo)
-    _probe_mean(mean_elbo)
+    with _about("gaussian_log_likelihood"):
+        _probe_likelihood(gaussian_log_likelihood)
+    with _about("elbo"):
+        _probe_one_draw(elbo)
+    with _about("mean_elbo"):
+        _probe_mean(mean_elbo)
 
 
 def _probe_likelihood(log_likelihood):
@@ -94,13 +128,12 @@ def _probe_likelihood(log_likelihood):
         _name_reduction(got, pixels)
         if log_sigma > 0:
             raw = Normal(recon, log_sigma).log_prob(x).flatten(1).sum(1)
-            name_mistake(got, right, [(raw, "log_sigma is taken as sigma itself, which is its exponential.")])
+            _name(got, right, [(raw, "log_sigma is taken as sigma itself, which is its exponential.")])
         if isinstance(got, torch.Tensor) and got.shape == right.shape and not same(got, right):
-            _name_density(got.detach(), (x - recon).detach(), log_sigma.detach())
+            _name_density(got.detach(), right.detach(), (x - recon).detach(), log_sigma.detach())
         expect_tensor("gaussian_log_likelihood(x, recon, log_sigma)", got, right.shape, "one number per image", x.dtype)
         if not same(got, right):
-            seen = f"it gives {got[0]:.2f} for the first image, where {right[0]:.2f} is right"
-            raise Wrong(f"gaussian_log_likelihood is not the sum of the normal log-densities of the pixels: {seen}.")
+            raise Wrong(f"The result is not the sum of the normal log-densities of the pixels{_seen(got, right)}")
         inputs = {"recon": recon, "log_sigma": log_sigma}
         check_gradients(got.sum(), right.sum(), inputs, "gaussian_log_likelihood")
     far, log_sigma = 3 * torch.ones(2, 1, 4, 4), torch.tensor(-5.0)
@@ -114,7 +147,7 @@ def _probe_likelihood(log_likelihood):
 def _name_reduction(got, pixels):
     """Raise Wrong where the log-densities of the pixels are right, but added up wrongly."""
     count, right = pixels[0].numel(), pixels.flatten(1).sum(1)
-    name_mistake(
+    _name(
         got,
         right,
         [
@@ -133,47 +166,47 @@ def _name_reduction(got, pixels):
     )
 
 
-def _name_density(got, difference, log_sigma):
+def _name_density(got, right, difference, log_sigma):
     """Raise Wrong with the parts of the formula that differ, if got is made of known ones."""
     count, square, sigma = difference[0].numel(), difference.pow(2).flatten(1).sum(1), log_sigma.exp()
-    halves = "(x - recon)^2 / (2 sigma^2)"
     squares = {
         "": -square / (2 * sigma**2),
-        f"its sign: {halves} is subtracted": square / (2 * sigma**2),
-        "the factor one half of the squared difference": -square / sigma**2,
-        "the division of the squared difference by sigma^2": -square / 2,
-        "one half and the division by sigma^2, which make an error a log-likelihood": -square,
-        "that the squared difference is divided by sigma^2, not by sigma": -square / (2 * sigma),
-        "that exp(log_sigma) is sigma itself, not its root": -square / (2 * sigma**4),
-        "that sigma is exp(log_sigma): log_sigma itself divides": -square / (2 * log_sigma**2),
-        "the square of the difference, whose absolute value stands there": -difference.abs().flatten(1).sum(1) / sigma,
-        "that sigma^2 divides the squared difference, it does not multiply it": -square * sigma**2 / 2,
+        "the squared difference is added, not subtracted": square / (2 * sigma**2),
+        "the squared difference lacks its one half": -square / sigma**2,
+        "the squared difference is not divided by sigma^2": -square / 2,
+        "the squared difference has neither one half nor sigma^2, so it is no log-likelihood but an error": -square,
+        "the squared difference is divided by sigma, not by sigma^2": -square / (2 * sigma),
+        "the squared difference is divided by sigma^4, as if exp(log_sigma) were its root": -square / (2 * sigma**4),
+        "the squared difference is divided by log_sigma^2: sigma is the exponential": -square / (2 * log_sigma**2),
+        "the difference is not squared": -difference.abs().flatten(1).sum(1) / sigma,
+        "the squared difference is multiplied by sigma^2, where it is divided": -square * sigma**2 / 2,
+        "the squared difference is missing": 0 * square,
     }
     logs = {
         "": -count * log_sigma,
-        "the term - ln sigma": 0 * log_sigma,
-        "the sign of ln sigma, which is subtracted": count * log_sigma,
-        "that ln sigma is subtracted once for every pixel, not once per image": -log_sigma,
-        "that log_sigma is ln sigma, not the logarithm of the variance: no one half": -0.5 * count * log_sigma,
-        "that ln sigma is subtracted, not ln sigma^2": -2 * count * log_sigma,
-        "that ln sigma is subtracted, where sigma is": -count * sigma,
+        "ln sigma is missing": 0 * log_sigma,
+        "ln sigma is added, not subtracted": count * log_sigma,
+        "ln sigma is subtracted once an image, not for every pixel": -log_sigma,
+        "half of log_sigma is subtracted, as if it were the logarithm of the variance": -0.5 * count * log_sigma,
+        "ln sigma is subtracted twice, as if it were ln sigma^2": -2 * count * log_sigma,
+        "sigma is subtracted, where its logarithm is expected": -count * sigma,
     }
     constants = {
         "": -count * HALF_LOG_2PI,
-        "the constant -1/2 ln(2 pi) of every pixel": 0.0,
-        "the constant, which every pixel has, not every image": -HALF_LOG_2PI,
-        "the one half of the constant -1/2 ln(2 pi)": -2 * count * HALF_LOG_2PI,
-        "the sign of the constant -1/2 ln(2 pi)": count * HALF_LOG_2PI,
-        "the 2 in the constant -1/2 ln(2 pi)": -0.5 * count * math.log(math.pi),
-        "the logarithm in the constant -1/2 ln(2 pi)": -count * math.pi,
+        "the constant with ln(2 pi) is missing": 0.0,
+        "the constant with ln(2 pi) is there once an image, not for every pixel": -HALF_LOG_2PI,
+        "the constant ln(2 pi) lacks its one half": -2 * count * HALF_LOG_2PI,
+        "the constant with ln(2 pi) is added, not subtracted": count * HALF_LOG_2PI,
+        "the constant is that of pi, not of 2 pi": -0.5 * count * math.log(math.pi),
+        "the constant is pi, where it is half of ln(2 pi)": -count * math.pi,
     }
     parts = itertools.product(squares.items(), logs.items(), constants.items())
     for (one, a), (two, b), (three, c) in sorted(parts, key=lambda three: sum(bool(name) for name, _ in three)):
-        hints = [hint for hint in (one, two, three) if hint]
+        hints = "; ".join(hint for hint in (one, two, three) if hint)
         if same(got, a + b + c):
-            raise Wrong(f"gaussian_log_likelihood misses {'; and '.join(hints)} (log_sigma is {log_sigma:.1f}).")
+            raise Wrong(f"{hints[:1].upper()}{hints[1:]}{_seen(got, right)}")
         if same(got, (a + b + c) / count):
-            raise Wrong(f"gaussian_log_likelihood is a mean over the pixels, and misses {'; and '.join(hints)}.")
+            raise Wrong(f"That is a mean over the {count} pixels, not a sum; {hints}{_seen(got, right)}")
 
 
 def _expect_refusal(call):
@@ -234,6 +267,12 @@ class _Model(nn.Module):
         return self.decoder(reparameterize(mu, logvar) if self.training else mu), mu, logvar
 
 
+MU = (
+    "mu is decoded, where a draw of z is expected: the ELBO is an expectation over z ~ q, and mu is its best-behaved "
+    "point, better than the truth, and no bound."
+)
+
+
 def _probe_one_draw(elbo):
     for training in (False, True):
         model = _Model(2000, 3).train(training)
@@ -241,6 +280,8 @@ def _probe_one_draw(elbo):
         got = elbo(model, model.x)
         intact()
         _name_mode(model, training, "elbo")
+        if not training and any(same(z, model.encoder.mu) for z in model.decoder.seen):
+            raise Wrong(MU)
         if len(model.decoder.seen) != 1 or model.encoder.calls != 1:
             calls = f"the encoder {model.encoder.calls} times, the decoder {len(model.decoder.seen)} times"
             raise Wrong(f"elbo calls {calls}: once each, and no other forward pass.")
@@ -264,8 +305,7 @@ def _name_draw(z, model):
     if z.shape != mu.shape:
         raise Wrong(f"The decoder is given {tuple(z.shape)}, where one code per image is expected, {tuple(mu.shape)}.")
     if same(z, mu):
-        how = "an expectation over z ~ q, and mu is its best-behaved point: better than the truth, and no bound"
-        raise Wrong(f"mu is decoded, where a draw of z is expected: the ELBO is {how}.")
+        raise Wrong(MU)
     std = (0.5 * logvar).exp()
     for name, value in {"logvar": logvar, "std": std, "mu + std": mu + std, "the variance": logvar.exp()}.items():
         if same(z, value):
@@ -283,7 +323,7 @@ def _name_noise(eps, z, mu, logvar):
     if z.mean().abs() < 0.1 and (z.std() - 1).abs() < 0.1:
         raise Wrong("z comes from the prior: an image's code is drawn from its own cloud, N(mu, exp(logvar)).")
     narrow = (logvar < logvar.median()).expand_as(z)
-    for power, name in ((1.0, "exp(logvar), the variance,"), (0.25, "the root of std"), (-0.5, "1 / std")):
+    for power, name in ((1.0, "exp(logvar), the variance"), (0.25, "the root of std"), (-0.5, "1 / std")):
         noise = (z - mu) / (power * logvar).exp()
         if all((noise[half].std() - 1).abs() < 3 * wide for half in (narrow, ~narrow)):
             raise Wrong(f"The noise of z is scaled by {name}, where std is expected, exp(0.5 * logvar).")
@@ -299,7 +339,7 @@ def _name_elbo(got, model, z):
     kl, sampled = kls.sum(1), (Normal(mu, std).log_prob(z) - Normal(0, 1).log_prob(z)).sum(1)
     right = fit - (sampled if same(got, fit - sampled) else kl)
     squared = (x - recon).pow(2).flatten(1)
-    name_mistake(
+    _name(
         got,
         right,
         [
@@ -335,8 +375,7 @@ def _name_elbo(got, model, z):
     if isinstance(got, torch.Tensor) and got.shape == (len(x),) and not same(got, right):
         if same(got + kl, gaussian_log_likelihood(x, model.decoder.image(mu), log_sigma)):
             raise Wrong("The log-likelihood is that of mu decoded, where the draw of z is expected.")
-        seen = f"{got[0]:.2f} for the first image, where they give {right[0]:.2f}"
-        raise Wrong(f"elbo is not the log-likelihood of x minus the KL divergence, summed over D: it gives {seen}.")
+        raise Wrong(f"That is not the log-likelihood of x minus the KL divergence, summed over D{_seen(got, right)}")
     expect_tensor("elbo(model, x)", got, (len(x),), "one ELBO per image", x.dtype)
 
 
@@ -406,7 +445,7 @@ def _name_mean(got, every, size):
     got = torch.tensor(got) if isinstance(got, float) else got
     means = torch.stack([batch.mean() for batch in batches])
     hint = "The means of the batches are averaged, so an image in a small batch counts more: sum, then divide once"
-    name_mistake(
+    _name(
         got,
         total / count,
         [
@@ -427,7 +466,7 @@ def _name_mean(got, every, size):
     )
     expect_tensor("mean_elbo(model, images)", got, (), "one number")
     if not same(got, total / count):
-        raise Wrong(f"mean_elbo gives {got.item():.3f}, where the mean over the images is {total / count:.3f}.")
+        raise Wrong(f"That is not the mean over the images{_seen(got, total / count)}")
 
 
 # 4.2 the importance-weighted bound
@@ -478,9 +517,12 @@ def grouped_bound(log_w, group_size):
 
 
 def probe_iwae(log_weights, iwae_bound, grouped_bound):
-    _probe_weights(log_weights)
-    _probe_bound(iwae_bound)
-    _probe_groups(grouped_bound)
+    with _about("log_weights"):
+        _probe_weights(log_weights)
+    with _about("iwae_bound"):
+        _probe_bound(iwae_bound)
+    with _about("grouped_bound"):
+        _probe_groups(grouped_bound)
 
 
 def _probe_weights(log_weights):
@@ -540,7 +582,7 @@ def _name_weights(got, model, z):
     fit = torch.stack([gaussian_log_likelihood(x, model.decoder.image(codes), log_sigma) for codes in z])
     p, q, kl = prior.sum(2), posterior.sum(2), kl_divergence(mu, logvar)
     wide, sharp = Normal(mu, logvar.exp()).log_prob(z).sum(2), Normal(0, 1).log_prob((z - mu) / std).sum(2)
-    name_mistake(
+    _name(
         got,
         fit + p - q,
         [
@@ -567,10 +609,12 @@ def _name_weights(got, model, z):
         ],
     )
     if not same(got, fit + p - q):
+        if same(got, got[:1].expand_as(got)) and len(got) > 1:
+            raise Wrong("All K rows are the same: every draw of z has a weight of its own.")
         if same(got - fit, (got - fit)[:1].expand_as(got)) and len(got) > 1:
             raise Wrong("ln p(z) - ln q(z|x) is the same for every draw: take it at the z of that draw.")
-        seen = f"{got[0, 0]:.2f} for the first draw of the first image, where {(fit + p - q)[0, 0]:.2f} is right"
-        raise Wrong(f"log_weights is not ln p(x|z) + ln p(z) - ln q(z|x), all three at the z that is decoded: {seen}.")
+        formula = "ln p(x|z) + ln p(z) - ln q(z|x), all three at the z that is decoded"
+        raise Wrong(f"That is not {formula}{_seen(got, fit + p - q)}")
 
 
 def _probe_bound(iwae_bound):
@@ -582,11 +626,10 @@ def _probe_bound(iwae_bound):
         right = log_w.exp().mean(0).log()
         if isinstance(got, torch.Tensor) and got.shape == (samples,) != (count,):
             raise Wrong(f"The result is one number per draw, {tuple(got.shape)}: take the sum over the K draws, dim 0.")
-        name_mistake(got, right, _wrong_bounds(log_w))
+        _name(got, right, _wrong_bounds(log_w))
         expect_tensor("iwae_bound(log_w)", got, (count,), "one bound per image", log_w.dtype)
         if not same(got, right):
-            seen = f"{got[0]:.3f} for the first image, where it is {right[0]:.3f}"
-            raise Wrong(f"iwae_bound is not the logarithm of the mean of the {samples} weights: it gives {seen}.")
+            raise Wrong(f"That is not the logarithm of the mean of the {samples} weights{_seen(got, right)}")
     far = uniform(-3, 3, 6, 4).float() + torch.tensor([400.0, -2000.0, 50.0, -300.0])
     if not same(iwae_bound(far), torch.logsumexp(far, 0) - math.log(6), 1e-3):
         where = "e^400 overflows, and e^-300 becomes 0"
@@ -606,6 +649,8 @@ def _wrong_bounds(log_w):
     yield total - samples, "K is subtracted, where ln K is expected."
     yield total - math.log2(samples), "The logarithm of K is the natural one, as everywhere here."
     yield total - math.log10(samples), "The logarithm of K is the natural one, as everywhere here."
+    if samples != 7:
+        yield total - math.log(7), "7 is typed in, the number of draws of another case: use that of log_w."
     yield log_w.mean(0), "That is the mean of the logarithms, the ELBO: take the logarithm of the mean."
     yield log_w.max(0).values, "That is the largest of the weights: take the mean of all."
     yield log_w.exp().mean(0), "That is the mean weight: its logarithm is missing."
@@ -624,11 +669,10 @@ def _probe_groups(grouped_bound):
         stepped = log_w.view(size, -1, 5).transpose(0, 1)
         both = [groups.logsumexp(1).sub(math.log(size)).mean(0) for groups in (log_w.view(-1, size, 5), stepped)]
         right = both[1] if same(got, both[1]) else both[0]
-        name_mistake(got, right, _wrong_groups(log_w, size))
+        _name(got, right, _wrong_groups(log_w, size))
         expect_tensor(f"grouped_bound(log_w, {size})", got, (5,), "one bound per image", log_w.dtype)
         if not same(got, right):
-            seen = f"{got[0]:.3f} for the first image, where it is {right[0]:.3f}"
-            raise Wrong(f"With groups of {size} of 8 draws, grouped_bound is not the mean of their bounds: {seen}.")
+            raise Wrong(f"With groups of {size} of 8 draws, that is not the mean of their bounds{_seen(got, right)}")
     meta = torch.empty(4, 3, device="meta")
     on_meta(lambda: grouped_bound(meta, 2), f"grouped_bound {GPU}")
 
@@ -676,7 +720,7 @@ def linear_probe(codes, labels, num_classes=10, num_steps=200, lr=0.02):
     """Return a linear layer from codes to classes, trained on all codes at once; the codes' encoder learns nothing.
 
     codes: (N, D), labels: (N,) from 0 to num_classes - 1 -> nn.Linear(D, num_classes), on the device of codes.
-    Source: Alain & Bengio 2017, section 3.
+    Source: Alain & Bengio 2017.
     """
     # the same numbers, cut off from whatever computed them: no gradient goes further back: (N, D)
     codes = codes.detach()
@@ -694,8 +738,10 @@ def linear_probe(codes, labels, num_classes=10, num_steps=200, lr=0.02):
 
 
 def probe_probes(nearest_mean, linear_probe):
-    _probe_nearest(nearest_mean)
-    _probe_linear(linear_probe)
+    with _about("nearest_mean"):
+        _probe_nearest(nearest_mean)
+    with _about("linear_probe"):
+        _probe_linear(linear_probe)
 
 
 def _probe_nearest(nearest_mean):
@@ -711,7 +757,7 @@ def _probe_nearest(nearest_mean):
     intact()
     near = labels[torch.cdist(codes, train_codes).argmin(1)]
     unit = F.normalize(codes, dim=1) @ F.normalize(means, dim=1).T
-    name_mistake(
+    _name(
         got,
         distances.argmin(1),
         [
@@ -891,8 +937,10 @@ def excess_surprise(train_surprise, train_outline, surprise, outline):
 
 
 def probe_anomaly(without_class, auroc):
-    _probe_without(without_class)
-    _probe_auroc(auroc)
+    with _about("without_class"):
+        _probe_without(without_class)
+    with _about("auroc"):
+        _probe_auroc(auroc)
 
 
 def _probe_without(without_class):
@@ -915,7 +963,11 @@ def _probe_without(without_class):
             )
         for name, part, whole in (("images", got[0], images), ("labels", got[1], labels)):
             expect_tensor(
-                f"The {name} without the digit {digit}", part, whole[keep].shape, "those that stay", whole.dtype
+                f"The tensor of {name} without the digit {digit}",
+                part,
+                whole[keep].shape,
+                "those that stay",
+                whole.dtype,
             )
             if not same(part, whole[keep]):
                 raise Wrong(
@@ -937,12 +989,12 @@ def _probe_auroc(auroc):
         equal = (anomalous[:, None] == normal).double()
         right = (above + 0.5 * equal).mean()
         got = torch.tensor(got, dtype=torch.float64) if isinstance(got, float | int) else got
-        name_mistake(got, right, _wrong_areas(normal, anomalous, above, equal), f" (it gives {_number(got)}).")
+        _name(got, right, _wrong_areas(normal, anomalous, above, equal))
         expect_tensor("auroc(normal, anomalous)", got, (), "one number from 0 to 1")
         if not same(got, right):
             sizes = f"{len(normal)} normal and {len(anomalous)} anomalous scores"
             sizes += ", some of them equal," if equal.any() else ""
-            raise Wrong(f"For {sizes} auroc gives {got.item():.3f}, where the share of pairs is {right:.3f}.")
+            raise Wrong(f"For {sizes} that is not the share of pairs{_seen(got, right)}")
 
 
 def _wrong_areas(normal, anomalous, above, equal):
@@ -966,10 +1018,6 @@ def _wrong_areas(normal, anomalous, above, equal):
     yield (anomalous.mean() > normal).double().mean(), "Only the mean of the anomalous scores is compared: all pairs"
 
 
-def _number(value):
-    return f"{value.item():.3f}" if isinstance(value, torch.Tensor) and value.numel() == 1 else "no single number"
-
-
 def probe_excess(excess_surprise):
     for count, others in ((9, 6), (6, 6)):
         train_outline, outline = uniform(20, 90, count), uniform(10, 120, others)
@@ -979,11 +1027,10 @@ def probe_excess(excess_surprise):
         intact()
         line = _line(train_outline, train)
         right = given - line(outline)
-        name_mistake(got, right, _wrong_excess(train, train_outline, given, outline))
+        _name(got, right, _wrong_excess(train, train_outline, given, outline))
         expect_tensor("excess_surprise(...)", got, (others,), "one number per image to be scored", given.dtype)
         if not same(got, right):
-            seen = f"{got[0]:.2f}, where it is {given[0]:.2f} - {line(outline)[0]:.2f} = {right[0]:.2f}"
-            raise Wrong(f"The first image's distance from the line of the training images is given as {seen}.")
+            raise Wrong(f"That is not how far the images lie above the line of the training images{_seen(got, right)}")
 
 
 def _line(across, up):
