@@ -190,6 +190,7 @@ def _name_density(got, right, difference, log_sigma):
         "half of log_sigma is subtracted, as if it were the logarithm of the variance": -0.5 * count * log_sigma,
         "ln sigma is subtracted twice, as if it were ln sigma^2": -2 * count * log_sigma,
         "sigma is subtracted, where its logarithm is expected": -count * sigma,
+        "ln sigma is subtracted 1024 times, but x has another number of pixels": -1024 * log_sigma,
     }
     constants = {
         "": -count * HALF_LOG_2PI,
@@ -198,6 +199,7 @@ def _name_density(got, right, difference, log_sigma):
         "the constant ln(2 pi) lacks its one half": -2 * count * HALF_LOG_2PI,
         "the constant with ln(2 pi) is added, not subtracted": count * HALF_LOG_2PI,
         "the constant is that of pi, not of 2 pi": -0.5 * count * math.log(math.pi),
+        "the constant is counted 1024 times, but x has another number of pixels": -1024 * HALF_LOG_2PI,
         "the constant is pi, where it is half of ln(2 pi)": -count * math.pi,
     }
     parts = itertools.product(squares.items(), logs.items(), constants.items())
@@ -307,6 +309,8 @@ def _name_draw(z, model):
     if same(z, mu):
         raise Wrong(MU)
     std = (0.5 * logvar).exp()
+    if all(((z - logvar) / (0.5 * mu).exp())[rows].std().sub(1).abs() < 0.2 for rows in (mu < 0, mu > 0)):
+        raise Wrong("mu and logvar have changed places: reparameterize(mu, logvar).")
     for name, value in {"logvar": logvar, "std": std, "mu + std": mu + std, "the variance": logvar.exp()}.items():
         if same(z, value):
             raise Wrong(f"{name} is decoded, where a draw of z is expected.")
@@ -359,6 +363,7 @@ def _name_elbo(got, model, z):
             (fit - kls.sum(), "The KL of the whole batch is subtracted from each image: every image has its own."),
             (fit.mean() - kl, "The log-likelihood is averaged over the batch: every image has its own."),
             (fit[:, None] - kls, "The KL is not added up over D: (B, D) is not one number per image."),
+            (fit - kl_divergence(logvar, mu).sum(1), "mu and logvar have changed places in the KL divergence."),
             (fit - 0.1 * kl, "The KL is weighted: in the ELBO it has weight 1."),
             (fit - 0.5 * kl, "The KL is halved: the one half is in kl_divergence already."),
             (fit / squared.shape[1] - kl, "The log-likelihood is a mean over pixels: it must be a sum, like the KL."),
@@ -603,6 +608,14 @@ def _name_weights(got, model, z):
             (fit + (prior - posterior)[..., 0], "Only the first dimension counts: add up all D."),
             (fit + p - wide, "q(z|x) has the standard deviation exp(0.5 * logvar), not the variance."),
             (fit + p - sharp, "ln q(z|x) is taken of the noise, which leaves out - ln std: take it of z."),
+            (
+                fit + p - q + HALF_LOG_2PI * z.shape[2],
+                "The constant ln(2 pi) is in q, but not in p: both have it, or none.",
+            ),
+            (
+                fit + p - q - HALF_LOG_2PI * z.shape[2],
+                "The constant ln(2 pi) is in p, but not in q: both have it, or none.",
+            ),
             (-(fit + p - q), "That is minus ln w."),
             ((fit + p - q).exp(), "That is w itself, which overflows for real images: stay in logarithms."),
             (fit.mean(1, keepdim=True) + p - q, "The log-likelihood is averaged over the images: each has its own."),
@@ -795,8 +808,8 @@ def _probe_nearest(nearest_mean):
 
 
 def _probe_linear(answer):
-    for num_classes, dtype in ((10, torch.float32), (4, torch.float64)):
-        codes, labels = _labelled_codes(num_classes, dtype)
+    for num_classes in (10, 4):
+        codes, labels = _labelled_codes(num_classes)
         intact = unchanged(codes=codes, labels=labels)
         options = {} if num_classes == 10 else {"num_classes": num_classes}
         state = torch.get_rng_state()
@@ -811,11 +824,11 @@ def _probe_linear(answer):
     on_meta(lambda: answer(meta, labels[:12], num_steps=2), f"linear_probe {GPU}")
 
 
-def _labelled_codes(num_classes, dtype):
+def _labelled_codes(num_classes):
     """Draw codes of overlapping classes; they hang on a graph, as an encoder's do."""
-    centres = 1.2 * torch.randn(num_classes, 5, dtype=dtype) + 0.5
+    centres = 1.2 * torch.randn(num_classes, 5) + 0.5
     labels = torch.cat([torch.arange(num_classes), torch.randint(0, num_classes, (190,))])
-    codes = centres[labels] + torch.randn(len(labels), 5, dtype=dtype)
+    codes = centres[labels] + torch.randn(len(labels), 5)
     return codes.requires_grad_(), labels
 
 
@@ -884,7 +897,7 @@ def _as_trained(codes, labels, num_classes, state, steps=200, clear=True, sign=1
     }
     after = torch.get_rng_state()
     torch.set_rng_state(state)
-    probe = nn.Linear(codes.shape[1], num_classes, dtype=codes.dtype)
+    probe = nn.Linear(codes.shape[1], num_classes)
     torch.set_rng_state(after)
     optimizer = torch.optim.Adam(probe.parameters(), lr=0.02)
     for _ in range(steps):
