@@ -15,9 +15,10 @@ from vae_tutorial.model import VAE, Decoder, Encoder, reparameterize, require_sh
 
 
 def join_labels(x, labels, num_classes=10):
-    """Let every image carry its label: num_classes more channels, 1 in the one of its class and 0 in the others.
+    """Let every image carry its label, in num_classes more channels: 1 in that of its class, 0 in the others.
 
-    x: (B, 1, 32, 32), labels: (B,) from 0 to num_classes - 1 -> (B, 1 + num_classes, 32, 32), the image first.
+    x: (B, 1, 32, 32), labels: (B,) from 0 to num_classes - 1
+    -> (B, 1 + num_classes, 32, 32), the image in channel 0.
     Raises ValueError for x of another shape, such as one that carries labels already.
     """
     require_shape("x", x, "B", 1, 32, 32)
@@ -236,8 +237,8 @@ def _probe_decode(conditional_vae):
         except RuntimeError as error:
             if "Sizes of tensors must match" in str(error):
                 raise Wrong(
-                    f"In decode z, {tuple(z.shape)}, and the label, {tuple(one_hot.shape)}, are joined along the images: "
-                    f"every image keeps one row, which grows."
+                    f"In decode z, {tuple(z.shape)}, and the label, {tuple(one_hot.shape)}, are joined along the "
+                    "images: every image keeps one row, which grows."
                 ) from error
             raise
         intact()
