@@ -115,7 +115,7 @@ def activation(after, before):
 class _OneDevice(TorchFunctionMode):
     """Refuse to mix tensors of two devices, as a GPU does; the meta device by itself lets some of that pass."""
 
-    MOVES = {"to", "type_as", "copy_", "__getitem__", "__get__"}
+    MOVES = {"to", "type_as", "copy_", "__getitem__", "__setitem__", "__get__"}
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         flat = [part for arg in args for part in (arg if isinstance(arg, tuple | list) else [arg])]

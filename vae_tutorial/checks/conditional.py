@@ -1,0 +1,613 @@
+"""The checks of notebook 05, and its finished pieces: a VAE that is told the label, its pictures, and a probe."""
+
+import copy
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vae_tutorial.checks import Check, Exercise, Wrong
+from vae_tutorial.checks.probes import expect_tensor, name_mistake, on_meta, same, unchanged
+from vae_tutorial.model import VAE, Decoder, Encoder, reparameterize, require_shape
+
+# the finished pieces
+
+
+def join_labels(x, labels, num_classes=10):
+    """Let every image carry its label, in num_classes more channels: 1 in that of its class, 0 in the others.
+
+    x: (B, 1, 32, 32), labels: (B,) from 0 to num_classes - 1
+    -> (B, 1 + num_classes, 32, 32), the image in channel 0.
+    Raises ValueError for x of another shape, such as one that carries labels already.
+    """
+    require_shape("x", x, "B", 1, 32, 32)
+    # one row an image, a 1 in the column of its class, in the type and on the device of x:
+    # (B, num_classes)
+    one_hot = F.one_hot(labels, num_classes).to(x)
+    # each of these numbers, spread over a plane of its own: (B, num_classes, 32, 32)
+    planes = one_hot[:, :, None, None].expand(-1, -1, 32, 32)
+    # first the image, then its planes, as channels: (B, 1 + num_classes, 32, 32)
+    return torch.cat([x, planes], dim=1)
+
+
+class ConditionalVAE(VAE):
+    """A VAE whose encoder and decoder are told the label; like VAE it is built from an encoder and a decoder.
+
+    x: (B, 1 + K, 32, 32), images with K label planes, as join_labels makes them
+    -> recon: (B, 1, 32, 32), mu: (B, D), logvar: (B, D).
+    Source: Kingma et al. 2014, section 2, model M2; Sohn, Lee & Yan 2015, section 4.
+    """
+
+    def decode(self, z, one_hot):
+        # z and the label side by side, (B, D) and (B, K), through the decoder: (B, 1, 32, 32)
+        return self.decoder(torch.cat([z, one_hot], dim=1))
+
+    def forward(self, x):
+        one_hot = x[:, 1:, 0, 0]  # one pixel of each label plane: (B, K)
+        # mean and log-variance of q(z|x,y): (B, D) each
+        mu, logvar = self.encoder(x)
+        z = reparameterize(mu, logvar) if self.training else mu
+        return self.decode(z, one_hot), mu, logvar
+
+
+def build_cvae(width, latent_dim, num_classes=10):
+    """Build a ConditionalVAE for images of one channel and codes of latent_dim numbers."""
+    # in_channels, width, latent_dim of what looks at an image and its label planes
+    encoder = Encoder(1 + num_classes, width, latent_dim)
+    # out_channels, width, latent_dim of what draws an image from a code and its label
+    decoder = Decoder(1, width, latent_dim + num_classes)
+    return ConditionalVAE(encoder, decoder)
+
+
+def handwriting_grid(model, z, num_classes=10):
+    """Decode every code with every label: one handwriting a row, the classes across.
+
+    model: a ConditionalVAE, whose mode is restored; z: (N, D), on its device
+    -> images: (N * num_classes, 1, 32, 32) in [-1, 1], row by row, in eval mode and without gradients.
+    Source: Kingma et al. 2014, figure 1.
+    """
+    # every code as often as there are classes, its copies next to each other: (N * num_classes, D)
+    codes = z.repeat_interleave(num_classes, dim=0)
+    # 0, 1, ..., num_classes - 1, and so on, once for every code: (N * num_classes,)
+    labels = torch.arange(num_classes).repeat(len(z))
+    one_hot = F.one_hot(labels, num_classes).to(z)
+    was_training = model.training
+    try:
+        # in eval mode and without gradients, images is what model.decode makes of codes and one_hot:
+        # (N * num_classes, 1, 32, 32)
+        model.eval()
+        with torch.no_grad():
+            images = model.decode(codes, one_hot)
+    finally:
+        model.train(was_training)
+    return images
+
+
+def fit_probe(probe, codes, labels, steps=100):
+    """Teach a classifier to tell the class from the code; return it.
+
+    probe: codes (N, D) -> scores (N, K), one a class, changed in place; labels: (N,) from 0 to K - 1.
+    All codes are used in every step. Source: Alain & Bengio 2016, for linear probes.
+    """
+    optimizer = torch.optim.Adam(probe.parameters(), lr=0.02)
+    for _ in range(steps):
+        # the cross-entropy between the probe's scores and the labels, mean over the codes: one number
+        loss = F.cross_entropy(probe(codes), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return probe
+
+
+def accuracy(probe, codes, labels):
+    """Return the share of codes, from 0 to 1, for which the class with the highest score is the right one.
+
+    probe: codes (N, D) -> scores (N, K), one a class; labels: (N,) from 0 to K - 1.
+    """
+    with torch.no_grad():
+        scores = probe(codes)
+    # the class with the highest score, of every code: (N,)
+    predicted = scores.argmax(dim=1)
+    # the share of codes where that is the label: one number
+    return (predicted == labels).float().mean().item()
+
+
+# 5.1 the label in encoder and decoder
+
+
+def probe_conditional(join_labels, conditional_vae, build_cvae):
+    _probe_join(join_labels)
+    _probe_decode(conditional_vae)
+    _probe_forward(conditional_vae)
+    _probe_build(build_cvae)
+
+
+def _probe_join(answer):
+    x = torch.rand(5, 1, 32, 32) * 2 - 1
+    for num_classes, classes in ((10, [3, 0, 5, 5, 1]), (6, [3, 0, 5, 5, 1]), (7, [2, 6, 0, 1, 3])):
+        labels = torch.tensor(classes)
+        intact = unchanged(x=x, labels=labels)
+        try:
+            got = answer(x, labels) if num_classes == 10 else answer(x, labels, num_classes)
+        except RuntimeError as error:
+            _name_misfit(error)
+            raise
+        intact()
+        _name_joined(got, x, labels, num_classes)
+    joined = answer(x.double(), labels, 7)
+    expect_tensor("join_labels(x, labels)", joined, (5, 8, 32, 32), "image and planes", torch.float64)
+    meta = torch.empty(5, 1, 32, 32, device="meta")
+    on_meta(
+        lambda: answer(meta, labels, 7),
+        "Labels on the CPU and images on a GPU do not mix: bring what you make of the labels to the device of x.",
+    )
+
+
+def _name_misfit(error):
+    """Say why image and label did not fit together, where PyTorch's words are about sizes only."""
+    if "number of dimensions" in str(error):
+        raise Wrong(
+            "The label, one number for every class, cannot be laid beside an image of 32x32 pixels as it is: "
+            "spread each number over a plane of its own first."
+        ) from error
+    if "Sizes of tensors must match" in str(error):
+        raise Wrong(
+            "The image and the label planes do not fit along the dimension in which they are joined: each plane must "
+            "be 32x32, like the image, and stand in a channel of its own."
+        ) from error
+
+
+def _name_joined(got, x, labels, num_classes):
+    """Raise Wrong unless got is the images, then a plane a class, in the channels."""
+    one_hot = F.one_hot(labels, num_classes).float()
+    planes = one_hot[:, :, None, None].expand(-1, -1, 32, 32)
+    right = torch.cat([x, planes], dim=1)
+    if isinstance(got, Tensor) and got.ndim == 4 and len(got) == len(x):
+        channels = got.shape[1]
+        seen = f"The result has {channels} channels for {num_classes} classes, where {1 + num_classes} are expected: "
+        if channels == num_classes != 1 and same(got, planes):
+            raise Wrong("The image is missing: what comes back is the label planes alone.")
+        if channels == 2 and num_classes > 1:
+            raise Wrong(seen + "a class is a name, not a quantity, so each class needs a plane of its own.")
+        if channels == 1 + int(labels.max()) + 1 != 1 + num_classes:
+            raise Wrong(seen + "classes that do not occur in a batch need their plane as well.")
+        if channels == 11 != 1 + num_classes:
+            raise Wrong(seen + "use num_classes, no number.")
+    expect_tensor("join_labels(x, labels)", got, right.shape, "the image and one plane a class", x.dtype)
+    last, first = got[:, :-1], got[:, 1:]
+    name_mistake(
+        got,
+        right,
+        [
+            (torch.cat([planes, x], 1), "The planes come first: put the image into channel 0, the planes after it."),
+            (torch.cat([x, 1 - planes], 1), "The planes are 0 at the class and 1 elsewhere: the other way round."),
+            (torch.cat([x, 2 * planes - 1], 1), "The planes are -1 where 0 is expected: leave the one-hot as it is."),
+            (torch.cat([x, planes.flip(1)], 1), "The planes stand in reverse: plane 0 is that of class 0."),
+            (torch.cat([x, planes.roll(1, 1)], 1), "The planes are one off: plane 0 is that of class 0."),
+            (torch.cat([x, planes.roll(-1, 1)], 1), "The planes are one off: plane 0 is that of class 0."),
+            (torch.cat([x, planes.flip(0)], 1), "Images and labels do not belong together: keep their order."),
+            (torch.cat([x, x * planes], 1), "The planes hold the image: they should hold the label, 0 or 1."),
+        ],
+    )
+    if not same(got[:, :1], x):
+        back = same(last, planes) or same(first, planes)
+        raise Wrong(f"Channel 0 is not the image as it came in{', but the label planes are right' if back else ''}.")
+    if not same(got, right):
+        constant = (got[:, 1:] == got[:, 1:, :1, :1]).all()
+        what = "an image's planes are not 1 at its class and 0 elsewhere" if constant else "a plane is not constant"
+        raise Wrong(f"The image is right, but {what}.")
+
+
+class _StubEncoder(nn.Module):
+    def __init__(self, batch, latent_dim):
+        super().__init__()
+        self.seen = []
+        self.mu = (2 * torch.randn(batch, latent_dim)).requires_grad_()
+        self.logvar = torch.empty(batch, latent_dim).uniform_(-2, 1).requires_grad_()
+
+    def forward(self, x):
+        self.seen.append(x)
+        return self.mu, self.logvar
+
+
+class _StubDecoder(nn.Module):
+    """Takes codes of any length, so that what it is given can be named; draws them as stripes."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, z):
+        self.seen.append(z)
+        if not isinstance(z, Tensor) or z.ndim != 2:
+            given = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"type {type(z).__name__}"
+            raise Wrong(f"The decoder is given something of {given}, where one row of numbers an image is expected.")
+        return torch.cat([z, -z], 1)[:, None, None]
+
+
+def _probe_decode(conditional_vae):
+    """Hold decode against z and the label side by side; the one may come before the other."""
+    for latent_dim, num_classes in ((3, 10), (7, 6)):
+        net, z = conditional_vae(_StubEncoder(8, latent_dim), _StubDecoder()), torch.randn(8, latent_dim)
+        one_hot = F.one_hot(torch.randint(num_classes, (8,)), num_classes).float()
+        intact = unchanged(z=z, one_hot=one_hot)
+        try:
+            got = net.decode(z, one_hot)
+        except RuntimeError as error:
+            if "Sizes of tensors must match" in str(error):
+                raise Wrong(
+                    f"In decode z, {tuple(z.shape)}, and the label, {tuple(one_hot.shape)}, are joined along the "
+                    "images: every image keeps one row, which grows."
+                ) from error
+            raise
+        intact()
+        _split(net, "decode", one_hot, z)
+        expect_tensor("decode(z, one_hot)", got, net.decoder(net.decoder.seen[0]).shape, "the decoder's images")
+        z.requires_grad_()
+        if not net.decode(z, one_hot).requires_grad:
+            raise Wrong("decode cuts z off from what is drawn: no gradient would reach the encoder.")
+
+
+def _split(net, name, one_hot, z=None):
+    """Return the code that the decoder was given beside the label; raise Wrong where the label is not there."""
+    seen = net.decoder.seen
+    if len(seen) != 1:
+        raise Wrong(f"{name} calls the decoder {len(seen)} times, where once is expected.")
+    given, (batch, classes) = seen[0], one_hot.shape
+    length = net.encoder.mu.shape[1]
+    wanted = f"the {length} numbers of z and the {classes} of the label are expected"
+    if given.shape == (batch, length):
+        raise Wrong(f"In {name} the decoder is given {length} numbers, z without the label, where {wanted}.")
+    if given.shape == (batch, classes) and same(given, one_hot):
+        raise Wrong(f"In {name} the decoder is given the label without z, where {wanted}.")
+    if given.shape == (batch, length + 1):
+        raise Wrong(f"In {name} the label goes in as one number: a class is a name, not a quantity; keep it one-hot.")
+    if given.shape != (batch, length + classes):
+        raise Wrong(f"In {name} the decoder is given a tensor of shape {tuple(given.shape)}, where {wanted}.")
+    for code, label in ((given[:, :length], given[:, length:]), (given[:, classes:], given[:, :classes])):
+        if same(label, one_hot) and (z is None or same(code, z)):
+            return code
+    part = "z" if same(given[:, length:], one_hot) or same(given[:, :classes], one_hot) else "the label"
+    raise Wrong(f"In {name} the decoder is given {length + classes} numbers, but {part} is not among them as it is.")
+
+
+def _probe_forward(conditional_vae):
+    batch, latent_dim, num_classes, codes = 200, 7, 6, []
+    x = torch.rand(batch, 1, 32, 32) * 2 - 1
+    x = join_labels(x, torch.randint(num_classes, (batch,)), num_classes)
+    one_hot = x[:, 1:, 0, 0]
+    for training in (False, True, True):
+        net = conditional_vae(_StubEncoder(batch, latent_dim), _StubDecoder()).train(training)
+        net.encoder.train(not training)  # the mode that counts is the model's own
+        intact = unchanged(x=x)
+        got = net(x)
+        intact()
+        if net.training is not training or net.encoder.training is training:
+            raise Wrong("forward changes the mode of the model: it should only read self.training.")
+        _name_encoder_input(net.encoder.seen, x)
+        z = _split(net, "forward", one_hot)
+        _name_code(z, net.encoder, training)
+        _name_returned(got, net)
+        codes.append((z - net.encoder.mu).detach())
+    if same(codes[1] / codes[1].norm(), codes[2] / codes[2].norm()):
+        raise Wrong("Two forwards in train mode draw the same noise: seed once, at the top of the notebook.")
+
+
+def _name_encoder_input(seen, x):
+    if len(seen) != 1:
+        raise Wrong(f"forward calls the encoder {len(seen)} times, where once is expected.")
+    given = seen[0]
+    if not isinstance(given, Tensor) or given.ndim != 4:
+        what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"type {type(given).__name__}"
+        raise Wrong(f"The encoder is given something of {what}, where images are expected.")
+    if same(given, x[:, :1]):
+        raise Wrong("The encoder sees the image without its label planes: so far only the decoder is told the label.")
+    if same(given, x[:, 1:]):
+        raise Wrong("The encoder sees the label planes without the image: what is it to encode?")
+    if not same(given, x):
+        raise Wrong(
+            f"The encoder is given a tensor of shape {tuple(given.shape)} that is not x, {tuple(x.shape)}, as it came."
+        )
+
+
+def _name_code(z, encoder, training):
+    """Raise Wrong unless z is a sample in train mode, mu in eval mode."""
+    if not training:
+        if not same(z, encoder.mu):
+            raise Wrong("In eval mode something other than mu is decoded: leave the line of z as it was.")
+        return
+    eps = ((z - encoder.mu) / (0.5 * encoder.logvar).exp()).detach()
+    if eps.mean().abs() > 0.2 or (eps.std() - 1).abs() > 0.15:
+        raise Wrong("In train mode something other than a sample of z is decoded: leave the line of z as it was.")
+    gradients = torch.autograd.grad(z.sum(), [encoder.mu, encoder.logvar], allow_unused=True, retain_graph=True)
+    if any(gradient is None or not gradient.any() for gradient in gradients):
+        raise Wrong("No gradient reaches the encoder through z: is something detached?")
+
+
+def _name_returned(got, net):
+    if not isinstance(got, tuple | list) or len(got) != 3:
+        raise Wrong(f"forward returns a {type(got).__name__}, where the three of recon, mu, logvar are expected.")
+    if not (same(got[1], net.encoder.mu) and same(got[2], net.encoder.logvar)):
+        raise Wrong("forward must return mu and logvar, in this order, as the encoder gives them.")
+    if not same(got[0], net.decoder(net.decoder.seen[0])):
+        raise Wrong("The first value of forward is not what the decoder makes of z and the label.")
+    if not (got[1].requires_grad and got[2].requires_grad):
+        raise Wrong("mu and logvar are detached on the way out: then the KL teaches the encoder nothing.")
+
+
+def _probe_build(answer):
+    cases = [(5, 7, 6), (3, 4, 9)]
+    nets = [answer(*case) for case in cases]
+    for net in nets:
+        if type(net).__name__ != "ConditionalVAE":
+            raise Wrong(f"build_cvae returns a {type(net).__name__}, where a ConditionalVAE is expected.")
+        for part, kind in (("encoder", Encoder), ("decoder", Decoder)):
+            if not isinstance(getattr(net, part, None), kind):
+                raise Wrong(f"The {part} is a {type(getattr(net, part, None)).__name__}, not a {kind.__name__}.")
+    for part, read, want, known in _sizes():
+        have = [read(net) for net in nets]
+        wants = [want(*case) for case in cases]
+        for case, has, wanted in zip(cases, have, wants, strict=True):
+            given = "width={}, latent_dim={}, num_classes={}".format(*case)
+            seen = f"With {given} {part} {has}, where {wanted} is expected"
+            why = next((words for value, words in known if value(*case) == has), "")
+            if has != wanted and have[0] == have[1] and wants[0] != wants[1] and not why:
+                why = "use the arguments, no number"
+            if has != wanted:
+                raise Wrong(f"{seen}{': ' * bool(why)}{why}.")
+    if answer(2, 3).encoder.conv1.in_channels != 11:
+        raise Wrong("build_cvae without num_classes must use 10: keep the default in the first line.")
+    _run_built(nets[0], 6)
+
+
+def _sizes():
+    """What is read off a built network: words, how, what is expected of (width, D, K), and known wrong values."""
+    alone = [(lambda w, d, k: 1, "that is the image alone, and only the decoder is told the label")]
+    alone += [(lambda w, d, k: k, "that leaves no room for the image, or for one of the label planes")]
+    grown = [(lambda w, d, k: d + k, "the code itself does not grow by the label")]
+    deaf = [(lambda w, d, k: d, "that is z alone, but the decoder is told the label as well")]
+    deaf += [(lambda w, d, k: k, "that is the label alone")]
+    deaf += [(lambda w, d, k: d + 1, "the label is one-hot, not one number")]
+    deaf += [(lambda w, d, k: d + k + 1, "the planes belong to the encoder, and the image does not go to the decoder")]
+    deaf += [(lambda w, d, k: d * k, "z and the label stand side by side: their sizes add up")]
+    planes = [(lambda w, d, k: 1 + k, "only the image is drawn, not its label planes")]
+    planes += [(lambda w, d, k: k, "only the image is drawn, not its label planes")]
+    return [
+        ("the encoder sees channels:", lambda n: n.encoder.conv1.in_channels, lambda w, d, k: 1 + k, alone),
+        ("the encoder's first convolution has width", lambda n: n.encoder.conv1.out_channels, lambda w, d, k: w, []),
+        ("the encoder gives codes of length", lambda n: n.encoder.conv_mu.out_channels, lambda w, d, k: d, grown),
+        ("the decoder takes codes of length", lambda n: n.decoder.conv1.in_channels, lambda w, d, k: d + k, deaf),
+        ("the decoder's last but one layer has width", lambda n: n.decoder.conv3.out_channels, lambda w, d, k: w, []),
+        ("the decoder draws channels:", lambda n: n.decoder.conv4.out_channels, lambda w, d, k: 1, planes),
+    ]
+
+
+def _run_built(net, num_classes):
+    x = join_labels(torch.rand(3, 1, 32, 32), torch.arange(3), num_classes)
+    recon, mu, _ = net.eval()(x)
+    expect_tensor("recon of the model built", recon, (3, 1, 32, 32), "one image each")
+    expect_tensor("mu of the model built", mu, (3, 7), "one code an image")
+
+
+# 5.2 one handwriting a row
+
+
+def probe_handwriting(handwriting_grid):
+    for count, latent_dim, num_classes, training in ((4, 3, 10, True), (3, 5, 7, False), (1, 2, 4, True)):
+        net, z = _network(latent_dim, num_classes).train(training), torch.randn(count, latent_dim)
+        z.requires_grad_(training)
+        before, intact = copy.deepcopy(net.state_dict()), unchanged(z=z)
+        call = partial(handwriting_grid, net, z, *([] if num_classes == 10 else [num_classes]))
+        got = call()
+        intact()
+        _name_model_after(net, before, training)
+        shape = (count * num_classes, 1, 32, 32)
+        expect_tensor("handwriting_grid(model, z)", got, shape, "every code with every label", z.dtype)
+        _name_grid(got, net, z.detach(), num_classes)
+        if got.requires_grad:
+            raise Wrong("The images carry a gradient: decode under torch.no_grad(), nobody trains here.")
+        if not same(got, call()):
+            raise Wrong("Two calls for the same codes give different images: nothing here is random.")
+    net, z = _network(3, 10).double(), torch.randn(2, 3, dtype=torch.float64)
+    expect_tensor("handwriting_grid(model, z)", handwriting_grid(net, z), (20, 1, 32, 32), "images", torch.float64)
+    net, z = _network(3, 10).to("meta"), torch.empty(2, 3, device="meta")
+    on_meta(
+        lambda: handwriting_grid(net, z),
+        "handwriting_grid makes a tensor on the CPU and joins it to z, which fails as soon as z is on a GPU.",
+    )
+
+
+class _StrictVAE(ConditionalVAE):
+    """Says what is wrong with the codes or the labels that it is to decode, before PyTorch does."""
+
+    def decode(self, z, one_hot):
+        known = isinstance(z, Tensor) and isinstance(one_hot, Tensor)
+        wanted = "where (rows, D) and (rows, num_classes) are expected, a row for every pair of a code and a label"
+        if known and (z.ndim != 2 or one_hot.ndim != 2 or len(z) != len(one_hot)):
+            given = f"codes of shape {tuple(z.shape)} and a one_hot of shape {tuple(one_hot.shape)}"
+            raise Wrong(f"model.decode gets {given}, {wanted}.")
+        return super().decode(z, one_hot)
+
+
+def _network(latent_dim, num_classes):
+    """Build a small ConditionalVAE that has seen one batch, so that train and eval mode differ."""
+    plain = build_cvae(2, latent_dim, num_classes)
+    net = _StrictVAE(plain.encoder, plain.decoder)
+    with torch.no_grad():
+        net(join_labels(torch.rand(num_classes, 1, 32, 32), torch.arange(num_classes), num_classes))
+        for weight in net.decoder.parameters():
+            weight.mul_(3)  # an untrained decoder would draw the same grey for all codes
+    return net
+
+
+def _name_model_after(net, before, training):
+    """Raise Wrong unless the model is as it was, and gradients are on."""
+    if any(layer.training is not training for layer in net.modules()):
+        raise Wrong("The model's mode is not restored: keep the lines that come after.")
+    if not all(torch.equal(before[key], value) for key, value in net.state_dict().items()):
+        raise Wrong("The model's weights or BatchNorm statistics are changed: decode in eval mode.")
+    if not all(weight.requires_grad for weight in net.parameters()):
+        raise Wrong("The model's weights are frozen for good: torch.no_grad() switches gradients off for a moment.")
+    if not torch.is_grad_enabled():
+        raise Wrong("Gradients stay switched off for whatever comes later: use `with torch.no_grad():`.")
+
+
+def _name_grid(got, net, z, num_classes):
+    """Raise Wrong unless got is code after code, each with all classes in turn, decoded in eval mode."""
+    i = torch.arange(len(z) * num_classes)
+    across, down, block, part = i % num_classes, i // num_classes, i % len(z), i // len(z)
+    eye = torch.eye(num_classes)
+
+    def draw(codes, classes, training=False):
+        with torch.no_grad():
+            return copy.deepcopy(net).train(training).decode(z[codes], eye[classes])
+
+    mixed = "rows mix the handwritings: codes come as z_0, z_1, ... again and again, not each one's copies together"
+    turned = "The grid is turned: one digit a row, where one handwriting a row is expected"
+    name_mistake(
+        got,
+        draw(down, across),
+        [
+            (draw(down, across, True), "The images are decoded in train mode: BatchNorm then mixes them; eval first."),
+            (draw(block, across), f"The {mixed}."),
+            (draw(block, part), f"{turned}."),
+            (draw(down, part), "The labels stay the same while the codes do: along a row they should go through all."),
+            (draw(down, down % num_classes), "A whole row has one label: along a row the label should change."),
+            (draw(down, across.flip(0)), "The labels run backwards: class 0 comes first."),
+            (draw(down, (across + 1) % num_classes), "The labels are one off: class 0 comes first."),
+            (draw(0 * i, across), "Every row shows the first code: use all of z."),
+            (draw(down, 0 * i), "Every image has label 0: along a row the label should change."),
+        ],
+    )
+    if not same(got, draw(down, across)):
+        raise Wrong("The images are not what model.decode makes of each code with each label, row by row.")
+
+
+# 5.3 the probe
+
+
+def probe_probe(fit_probe, accuracy):
+    _probe_fit(fit_probe)
+    _probe_accuracy(accuracy)
+
+
+def _probe_fit(answer):
+    for count, latent_dim, num_classes in ((60, 5, 4), (45, 3, 10)):
+        codes = torch.randn(count, latent_dim)
+        labels = (codes @ torch.randn(latent_dim, num_classes)).argmax(1)
+        start = nn.Linear(latent_dim, num_classes)
+        intact = unchanged(codes=codes, labels=labels)
+        got = answer(copy.deepcopy(start), codes, labels, 9)
+        intact()
+        if not isinstance(got, nn.Module):
+            raise Wrong(f"fit_probe returns a {type(got).__name__}, where the probe is expected.")
+        _name_fitted(got, start, codes, labels, num_classes)
+
+
+def _name_fitted(got, start, codes, labels, num_classes):
+    """Raise Wrong unless the weights are those that a few steps down the cross-entropy lead to."""
+    one_hot = F.one_hot(labels, num_classes).float()
+
+    def fitted(loss_of):
+        probe = copy.deepcopy(start)
+        optimizer = torch.optim.Adam(probe.parameters(), lr=0.02)
+        for _ in range(9):
+            optimizer.zero_grad()
+            loss_of(probe(codes)).backward()
+            optimizer.step()
+        return torch.cat([probe.weight.detach().flatten(), probe.bias.detach()])
+
+    name_mistake(
+        torch.cat([got.weight.detach().flatten(), got.bias.detach()]),
+        fitted(lambda scores: F.cross_entropy(scores, labels)),
+        [
+            (
+                fitted(lambda scores: F.cross_entropy(scores.softmax(1), labels)),
+                "The scores go through a softmax twice: cross_entropy does it itself.",
+            ),
+            (
+                fitted(lambda scores: F.cross_entropy(scores.softmax(0), labels)),
+                "The scores go through a softmax first, and over the codes: cross_entropy takes them as they are.",
+            ),
+            (fitted(lambda scores: -F.cross_entropy(scores, labels)), "The loss has the wrong sign: it is made small."),
+            (
+                fitted(lambda scores: F.nll_loss(scores, labels)),
+                "nll_loss wants logarithms of probabilities, and gets scores: cross_entropy takes scores.",
+            ),
+            (fitted(lambda scores: F.mse_loss(scores, one_hot)), "That is the squared error, not the cross-entropy."),
+            (
+                fitted(lambda scores: F.mse_loss(scores.softmax(1), one_hot)),
+                "That is the squared error, not the cross-entropy.",
+            ),
+            (
+                fitted(lambda scores: F.binary_cross_entropy_with_logits(scores, one_hot)),
+                "That asks yes or no for every class by itself; one class out of several is asked for.",
+            ),
+            (
+                fitted(lambda scores: F.multi_margin_loss(scores, labels)),
+                "That is a margin loss, not the cross-entropy.",
+            ),
+            (fitted(lambda scores: 0 * scores.sum()), "The probe has not moved: does the loss depend on its scores?"),
+        ],
+    )
+    right = fitted(lambda scores: F.cross_entropy(scores, labels))
+    if not same(torch.cat([got.weight.detach().flatten(), got.bias.detach()]), right):
+        raise Wrong("The probe's weights are not where the cross-entropy of all codes, step by step, leads them.")
+
+
+def _probe_accuracy(answer):
+    for count, num_classes in ((23, 7), (40, 3)):
+        scores, labels = torch.randn(count, num_classes), torch.randint(num_classes, (count,))
+        labels[: count // 2] = scores[: count // 2].argmax(1)
+        labels[count // 2 : count // 2 + 3] = scores[count // 2 : count // 2 + 3].argmin(1)
+        right = (scores.argmax(1) == labels).float().mean().item()
+        try:
+            got = answer(lambda codes: scores, torch.randn(count, 4), labels)  # noqa: B023
+        except RuntimeError as error:
+            if "must match the size" in str(error):
+                raise Wrong(
+                    f"predicted does not have one class for each of the {count} codes: along which dimension of the "
+                    f"scores, {tuple(scores.shape)}, is the highest looked for?"
+                ) from error
+            raise
+        if isinstance(got, Tensor) and got.numel() == 1:
+            got = got.item()
+        if isinstance(got, bool) or not isinstance(got, float | int):
+            what = f"a tensor of shape {tuple(got.shape)}" if isinstance(got, Tensor) else f"a {type(got).__name__}"
+            raise Wrong(f"accuracy returns {what}, where one number from 0 to 1 is expected.")
+        lowest = (scores.argmin(1) == labels).float().mean().item()
+        seen = f" (it gives {got:.4g}, not {right:.4g})."
+        known = [
+            (right * count, "accuracy returns how many codes are right, where their share is expected"),
+            (100 * right, "accuracy returns per cent, where a share from 0 to 1 is expected"),
+            (1 - right, "accuracy returns the share of codes that are wrong"),
+            (lowest, "The class with the lowest score is taken, where the highest is expected"),
+            (right * count / num_classes, "The number of codes that are right is divided by that of the classes"),
+            (0, "No code at all counts as right: compare the class, not the score, with the label"),
+        ]
+        for value, hint in known:
+            if abs(got - value) < 1e-5 < abs(got - right):
+                raise Wrong(hint + seen)
+        if abs(got - right) > 1e-5:
+            raise Wrong(f"accuracy is not the share of codes whose predicted class is their label{seen}")
+
+
+LABEL = (join_labels, ConditionalVAE, build_cvae)
+REMINDERS = {
+    "5.1": "one-hot the labels, spread each number over a plane, put the planes behind the image; the encoder gets all "
+    "channels, the decoder z and the one-hot side by side; so both are built for that many more.",
+    "5.2": "every code stands once beside each label, all of the first code's first; decode in eval mode, without "
+    "gradients.",
+    "5.3": "cross_entropy takes the scores as they come and the labels; the accuracy is how often the class with the "
+    "highest score is the label, divided by how many there are.",
+}
+
+check = Check(
+    {
+        "5.1": Exercise("the label in encoder and decoder", 15, 7, LABEL, probe_conditional),
+        "5.2": Exercise("one handwriting a row", 8, 3, (handwriting_grid,), probe_handwriting),
+        "5.3": Exercise("the probe", 7, 3, (fit_probe, accuracy), probe_probe),
+    },
+    REMINDERS,
+)
