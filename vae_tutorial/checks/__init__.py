@@ -36,7 +36,9 @@ COLOURS = {"done": "#2a9d5c", "open": "#c98a00"}
 # errors of Python or PyTorch that say little to a beginner, and what they mean
 CRASHES = {
     r"before Module.__init__\(\) call": "comes too early: super().__init__() must be the first line of __init__.",
-    r"converted to Python scalars": "takes single numbers: use the function of the same name in torch, not math.",
+    r"converted to Python scalars": "takes single numbers, and is given several: torch has the functions of math, "
+    "and what is counted is added up first.",
+    r"Expected parameter scale": "gives Normal a standard deviation that is not positive: logvar is a logarithm.",
     r"'float' object has no attribute 'backward'": "needs the tensor: .item() is for what is returned.",
     r"same dtype|and weight type": "mixes tensors of different dtypes or devices: bring both to one.",
     r"Boolean value of Tensor": "gets a tensor where a setting belongs: nn.MSELoss() is built first, then called.",

@@ -309,7 +309,7 @@ def name_prior(z):
     if same(z, z[:, :1].expand_as(z)):
         raise Wrong("All dimensions of a z are the same: draw latent_dim numbers for each.")
     if z.min() >= 0:
-        raise Wrong(f"z is never negative: the prior is normal, and rand is uniform{seen}")
+        raise Wrong(f"z is never negative: the prior is normal, on both sides of 0{seen}")
     if z.mean().abs() > 0.1 or (z.std() - 1).abs() > 0.045:
         raise Wrong(f"z does not come from the prior N(0, I){seen}")
     if (z.pow(4).mean() - 3).abs() > 0.6 or z.abs().max() < 3.001:

@@ -4,6 +4,7 @@ a beta that does not depend on the sizes, active units."""
 import math
 
 import torch
+import torch.nn.functional as F
 from torch.distributions import Normal
 
 from vae_tutorial import loss
@@ -25,7 +26,7 @@ from vae_tutorial.checks.probes import (
     unchanged,
     uniform,
 )
-from vae_tutorial.model import VAE
+from vae_tutorial.model import VAE, Decoder, Encoder
 
 GPU = "makes a tensor on the CPU, which fails as soon as the model is on a GPU: make it on the device of its input."
 
@@ -144,6 +145,8 @@ def _probe_autoencoder(autoencoder):
         if not (same(got[0], 3 * encoder.mu + 1) and same(got[1], encoder.mu) and same(got[2], encoder.logvar)):
             raise Wrong("recon must be what the decoder makes of mu, as it is; mu and logvar come after it.")
         check_gradients(got[0].sum(), (3 * encoder.mu + 1).sum(), {"mu": encoder.mu}, "recon")
+    one = autoencoder(Encoder(1, 2, 3), Decoder(1, 2, 3)).eval()(torch.zeros(1, 1, 32, 32))[0]
+    expect_tensor("recon of a single image", one, (1, 1, 32, 32), "like x")
 
 
 def _probe_decode_same(decode_same):
@@ -164,8 +167,10 @@ def _probe_decode_same(decode_same):
             expect_tensor(f'images["{name}"]', images[name], (count, 1, 32, 32), "one image per z", torch.float32)
             if images[name].requires_grad:
                 raise Wrong("The images carry a gradient: keep the line @torch.no_grad().")
-            if not same(images[name], decoder.eval().net(codes[name])):
-                raise Wrong("The images are not what each decoder itself makes of z: is one of them used for all?")
+            if any(module.training for module in decoder.modules()):
+                raise Wrong("A decoder is back in train mode at the end: leave it in eval mode.")
+            if not same(images[name], decoder.net(codes[name])):
+                raise Wrong("The images are not what the decoder makes of z: hand them out as they are, and leave z.")
         if latent_dim == 6:
             name_prior(codes["one"])
         if same(images["one"], decode_same(decoders, count, latent_dim)["one"]):
@@ -189,11 +194,14 @@ def _code_of(name, decoder, count, latent_dim):
     return z
 
 
+SOFTMAX = "The probabilities go through a softmax again: they add up to 1 already"
+
+
 def _probe_variety(variety):
     for rows, classes in ((40, 7), (9, 3)):
         p = torch.softmax(3 * uniform(-1, 1, rows, classes) + torch.arange(classes) / 2, dim=1)
         intact = unchanged(probabilities=p)
-        got, average = variety(p), p.mean(dim=0)
+        got, average = _tensor(variety(p), p), p.mean(dim=0)
         intact()
         right, single = torch.special.entr(average).sum(), torch.special.entr(p)
         per_row = torch.special.entr(p.mean(dim=1)).sum()
@@ -201,7 +209,7 @@ def _probe_variety(variety):
             (single.sum(1).mean(), "That is the mean entropy of the single answers, the doubt: average first, then ln"),
             (single.sum(), "That adds up the entropies of the single answers: average the answers first"),
             (single.mean(), "Entropies of single answers are averaged: average the answers first, and add up after"),
-            (-right, "The entropy is never negative: a minus stands before the sum"),
+            (-right, "The entropy is never negative, the sign is wrong: p ln p needs a minus, entr has it already"),
             (right / math.log(2), "That is in bits, with the logarithm to base 2: nats take the natural logarithm"),
             (right / math.log(10), "That is with the logarithm to base 10: nats take the natural logarithm"),
             (right / math.log(classes), f"That is divided by ln {classes}: the entropy itself is asked for"),
@@ -215,17 +223,29 @@ def _probe_variety(variety):
                 "The doubt is subtracted already: variety is the entropy of the average alone",
             ),
             (torch.special.entr(p.sum(dim=0)).sum(), "The answers are added up, not averaged: divide by the images"),
+            (torch.special.entr(p.softmax(1).mean(0)).sum(), SOFTMAX),
+            (torch.special.entr(average.softmax(0)).sum(), SOFTMAX),
+            (
+                torch.special.entr(p.sum(0) / classes).sum(),
+                f"The answers are divided by {classes}, the number of classes, not of images",
+            ),
+            (
+                torch.special.entr(F.one_hot(p.argmax(1), classes).double().mean(0)).sum(),
+                "The most likely classes are counted: average the probabilities",
+            ),
+            (torch.special.entr(p.mean()), "The mean runs over everything: over the images alone, dim=0"),
             (1 - average.pow(2).sum(), "That is one minus the sum of squares, not the entropy"),
         ]
         seen = f" (it gives {number(got)}, not {right:.4f})."
         name_mistake(got, right, mistakes, seen)
         if same(got, torch.special.entr(average)):
             raise Wrong("variety is a number per class: add them up.")
-        expect_tensor("variety(probabilities)", got, (), "one number, in nats", p.dtype)
+        expect_tensor("variety(probabilities)", got, (), "one number, in nats")
         if not same(got, right):
             raise Wrong(f"variety is not the entropy of the average answer{seen}")
+        expect_tensor("variety(probabilities)", got, (), "one number, in nats", p.dtype)
     one_class = torch.zeros(6, 5, dtype=torch.float64).index_fill_(1, torch.tensor([2]), 1.0)
-    got = variety(one_class)
+    got = _tensor(variety(one_class), one_class)
     if not got.isfinite():
         raise Wrong(f"When a class never occurs variety gives {got.item()}: 0 ln 0 counts as 0.")
     if not same(got, torch.zeros_like(got), 1e-3):
@@ -234,17 +254,25 @@ def _probe_variety(variety):
     on_meta(lambda: variety(meta), f"variety {GPU}")
 
 
+def _tensor(value, like):
+    """A number that .item() made, as a tensor again: it is as good."""
+    return torch.tensor(value, dtype=like.dtype) if isinstance(value, float) else value
+
+
 # 2.2 the KL by sampling
+
+
+MANY = 4000
 
 
 def probe_kl_by_sampling(kl_by_sampling):
     for batch, dims in ((3, 5), (4, 2)):
         mu, logvar = uniform(-2, 2, batch, dims), uniform(-3, 1.5, batch, dims)
         intact = unchanged(mu=mu, logvar=logvar)
-        got = kl_by_sampling(mu, logvar, 40_000)
+        got = kl_by_sampling(mu, logvar, MANY)
         intact()
         _name_estimate(kl_by_sampling, got, mu, logvar)
-    _probe_draws(kl_by_sampling, mu, logvar)
+    _probe_draws(kl_by_sampling)
     meta = torch.empty(3, 5, device="meta")
     Normal.set_default_validate_args(False)  # it would look at numbers, which tensors on the meta device have not
     try:
@@ -266,9 +294,9 @@ def _name_estimate(kl_by_sampling, got, mu, logvar):
             and value.shape != right.shape
         ):
             raise Wrong(hint)
-    if isinstance(got, torch.Tensor) and got.ndim == 2 and batch in got.shape and 40_000 in got.shape:
+    if isinstance(got, torch.Tensor) and got.ndim == 2 and batch in got.shape and MANY in got.shape:
         raise Wrong(f"The result has shape {tuple(got.shape)}, a number per draw: average over the draws.")
-    if isinstance(got, torch.Tensor) and got.shape == (40_000,):
+    if isinstance(got, torch.Tensor) and got.shape == (MANY,):
         raise Wrong(
             "The result has a number per draw, and the images are averaged: average over dimension 0, the draws."
         )
@@ -280,8 +308,8 @@ def _name_estimate(kl_by_sampling, got, mu, logvar):
     if got.isnan().any():
         raise Wrong(f"The estimate is nan: is a root or a logarithm taken of a negative number{seen}")
     if not _near(got, right):
-        _probe_draws(kl_by_sampling, mu, logvar)
-        raise Wrong(f"40,000 draws must come close to the closed form, and they do not{seen}")
+        _probe_draws(kl_by_sampling, biased=False)
+        raise Wrong(f"{MANY:,} draws must come close to the closed form, and they do not{seen}")
 
 
 def _near(got, value):
@@ -317,7 +345,7 @@ def _wrong_estimates(mu, logvar, entries):
     yield -drawn_from_prior, "z is drawn from the prior: the expectation is over the posterior, q(z|x)"
     at_mu = (Normal(mu, variance.sqrt()).log_prob(mu) - outside.log_prob(mu)).sum(1)
     yield at_mu, "z is mu itself, and nothing is drawn: the expectation is over draws"
-    yield kl * 40_000, "The draws are added up: take their mean"
+    yield kl * MANY, "The draws are added up: take their mean"
     yield kl / math.log(2), "That is in bits: nats take the natural logarithm, as log_prob does"
     yield kl.exp(), "The ratio of the probabilities is averaged, where their logarithms are"
 
@@ -326,24 +354,35 @@ def _kl(mu, std):
     return (0.5 * (mu**2 + std**2 - 1) - std.log()).sum(1)
 
 
-def _probe_draws(kl_by_sampling, mu, logvar):
-    """Raise Wrong unless the estimate is one of num_samples independent draws of its own for every image."""
-    few = torch.stack([kl_by_sampling(mu, logvar, 4) for _ in range(400)])  # (400, B)
-    if torch.equal(few[0], few[1]):
-        exact = same(few[0], loss.kl_divergence(mu, logvar).sum(1))
+def _probe_draws(kl_by_sampling, biased=True):
+    """Raise Wrong unless the estimate is the mean of num_samples draws, each of its own for every image and dimension.
+
+    1,000 images have one posterior, so that the mean and the spread of their estimates are known; biased says whether
+    to name a wrong mean, too.
+    """
+    mu, logvar = torch.full((1000, 8), 0.1, dtype=torch.float64), torch.full((1000, 8), -0.3, dtype=torch.float64)
+    right = loss.kl_divergence(mu, logvar)[0].sum()
+    few, again = kl_by_sampling(mu, logvar, 2), kl_by_sampling(mu, logvar, 2)
+    if torch.equal(few, again):
+        exact = same(few, right.expand(1000))
         way = "it is the closed form, but the estimate is asked for" if exact else "seed once, at the top"
         raise Wrong(f"Two calls give the same number: {way}.")
-    z_spread = Normal(mu, (0.5 * logvar).exp())
-    z = z_spread.sample((40_000,))
-    single = (z_spread.log_prob(z) - Normal(0.0, 1.0).log_prob(z)).sum(2).std(dim=0)  # (B,)
-    ratio = float((few.std(dim=0) / (single / 2)).pow(2).mean().sqrt())
-    if ratio > 1.5:
-        raise Wrong(f"4 draws are as noisy as {4 / ratio**2:.1f} should be: draw num_samples independent codes.")
-    if ratio < 0.7:
-        raise Wrong(f"4 draws are as exact as {4 / ratio**2:.0f} should be: draw num_samples codes, not more.")
-    twins = kl_by_sampling(mu[:1].expand(4, -1), logvar[:1].expand(4, -1), 4)
-    if same(twins, twins[:1].expand(4)):
+    if same(few, few[:1].expand(1000)):
         raise Wrong("All images get the same noise: each has draws of its own.")
+    if (few.mean() - right).abs() > 5 * few.std() / 1000**0.5:
+        if biased:
+            off = f"On average over 1,000 images, 2 draws give {few.mean():.3f}, and the KL is {right:.3f}"
+            raise Wrong(f"{off}: is the sum divided by another number than that of the draws, or cut off at 0?")
+        return
+    z = 0.1 + torch.randn(40_000, 8, dtype=torch.float64) * math.exp(-0.15)
+    single = (Normal(0.1, math.exp(-0.15)).log_prob(z) - Normal(0.0, 1.0).log_prob(z)).sum(1).std()
+    ratio = float(few.std() / (single / 2**0.5))
+    if 2.4 < ratio < 3.3:
+        raise Wrong("All dimensions of a code get the same noise: each has a number of its own.")
+    if ratio > 1.2:
+        raise Wrong(f"2 draws are as noisy as {2 / ratio**2:.1f} should be: draw num_samples independent codes.")
+    if ratio < 0.85:
+        raise Wrong(f"2 draws are as exact as {2 / ratio**2:.0f} should be: draw num_samples codes, not more.")
 
 
 # 2.3 the ELBO
@@ -365,6 +404,8 @@ def _probe_elbo_loss(elbo_loss):
             raise Wrong(f"elbo_loss returns {type(got).__name__}, where the loss and its two parts are expected.")
         squared, kl = (recon - x).pow(2), loss.kl_divergence(mu, logvar)
         error, rate = 0.5 * squared.flatten(1).sum(1).mean(), kl.sum(1).mean()
+        if same(got[1], rate) and (same(got[2], error) or same(got[0], error)):
+            raise Wrong("The order is loss, half_squared_error, kl: keep the last line.")
         _name_error(got[1], squared, error, error + beta * rate)
         _name_rate(got[2], kl, rate, beta)
         name_total(got[0], error, rate, beta)
@@ -391,6 +432,8 @@ def _name_error(got, squared, error, total):
         (error.sqrt(), "A root is taken, where the squared error is asked for"),
         (0.5 * squared.sqrt().flatten(1).sum(1).mean(), "That is the absolute error: square it"),
         (error / pixels, "The sum over the pixels is divided by their number again"),
+        (512 * squared.mean(), "512 is N / 2 for 1024 pixels alone: this image has others"),
+        (error + pixels / 2 * math.log(2 * math.pi), "The constant N/2 ln 2 pi is in it: leave it out"),
         (total, "half_squared_error is changed in place: make a new number for the loss"),
     ]
     name_mistake(got, error, mistakes, seen)
@@ -409,6 +452,7 @@ def _name_rate(got, kl, rate, beta):
         (kl.sum(), "The images of the batch are added up: the mean over the batch is asked for"),
         (kl.sum(0).mean(), "The KL is summed over the batch and averaged over D: it is the other way round"),
         (0.5 * rate, "The KL is halved once too often: the 0.5 is in kl_divergence already"),
+        (2 * rate, "The KL is twice too large: its 0.5 is missing"),
         (beta * rate, "beta weighs the KL in the sum only: the third value is the KL without it"),
         (-rate, "The KL is negative, which it never is: a sign too many"),
         (rate / batch, "The batch is divided by twice"),
@@ -444,10 +488,12 @@ def _probe_equivalent_beta(equivalent_beta):
             51.2 / dims: "51.2 is right for beta = 0.1 and 1024 pixels alone: use the arguments",
             beta * 1024 / (2 * dims): "1024 is typed in where num_pixels belongs",
             0.1 * pixels / (2 * dims): "0.1 is typed in where beta belongs",
-            beta * pixels // (2 * dims): "// drops what is behind the point: / divides",
+            beta * pixels // (2 * dims): "What is behind the point is dropped: / divides, // and int(...) round down",
+            round(right, 1): "That is rounded: give the number as it is",
+            round(right, 2): "That is rounded: give the number as it is",
             beta * pixels / 2 * dims: "a / 2 * b multiplies by b: put 2 * latent_dim in brackets",
         }
-        seen = f" (for beta {beta}, N = {pixels}, D = {dims} it gives {got:.4g}, not {right:.4g})."
+        seen = f" (for beta {beta}, N = {pixels}, D = {dims} it gives {got:.8g}, not {right:.8g})."
         for value, hint in wrong.items():
             if math.isclose(got, value, rel_tol=1e-5) and not math.isclose(got, right, rel_tol=1e-5):
                 raise Wrong(f"{hint}{seen}")
@@ -459,15 +505,19 @@ def _probe_equivalent_beta(equivalent_beta):
 
 
 def probe_active_units(active_units):
-    for count, spreads in ((400, (0.02, 0.3, 1.5, 0.05, 0.2, 3.0, 0.0)), (50, (0.05, 0.5, 2.0))):
+    counts, cases = [], []
+    for count, spreads in ((400, (0.02, 0.3, 1.5, 0.05, 0.2, 3.0, 0.0)), (50, (0.05, 0.8, 2.0))):
         spread = torch.tensor(spreads)
+        means = torch.linspace(-2.2, 2.6, len(spreads)) if count == 400 else torch.tensor([-2.0, 0.0, 9.0])
         mu = torch.randn(count, len(spreads))
-        mu = (mu - mu.mean(0)) / mu.std(0) * spread + torch.linspace(-2, 3, len(spreads))
-        intact = unchanged(mu=mu)
-        got = active_units(mu)
-        intact()
-        _name_count(got, mu, 0.01)
-        _name_count(active_units(mu, 0.5), mu, 0.5)
+        mu = (mu - mu.mean(0)) / mu.std(0) * spread + means
+        for threshold in (0.01, 0.5):
+            intact = unchanged(mu=mu)
+            got = active_units(mu) if threshold == 0.01 else active_units(mu, threshold)
+            intact()
+            counts.append(_as_count(got, mu))
+            cases.append((mu, threshold))
+    _name_counts(counts, cases)
     for dtype in (torch.float64, torch.float16):
         if int(active_units(mu.to(dtype))) != 2:
             raise Wrong(f"With codes of type {dtype} the count changes.")
@@ -475,33 +525,54 @@ def probe_active_units(active_units):
 
 
 LARGE = "The size of mu is compared, where its variance is meant: a constant mean is not activity"
+COUNTS = {
+    "The standard deviation is compared, where the variance is meant": [lambda mu, t: mu.std(0) > t],
+    "That counts the dimensions below the threshold: active ones are above": [lambda mu, t: ~(mu.var(0) > t)],
+    "The variance runs over the dimensions: over the images it is dim=0": [lambda mu, t: mu.var(1) > t],
+    "All dimensions are counted: only those whose variance is above the threshold": [lambda mu, t: mu.var(0) >= 0],
+    LARGE: [
+        lambda mu, t: mu.pow(2).mean(0) > t,
+        lambda mu, t: mu.abs().mean(0) > t,
+        lambda mu, t: mu.mean(0).pow(2) > t,
+        lambda mu, t: mu.mean(0) > t,
+        lambda mu, t: mu.mean(0).abs() > t,
+        lambda mu, t: mu.abs().amax(0) > t,
+    ],
+    "Single entries are counted: first the variance of every dimension": [lambda mu, t: mu > t],
+    "0.01 is typed in where threshold belongs": [lambda mu, t: mu.var(0) > 0.01],
+    "All dimensions get one answer together: one variance for every dimension, dim=0, and count those above": [
+        lambda mu, t: mu.var() > t
+    ],
+    "It says whether all are active, not how many are: .sum() counts": [lambda mu, t: (mu.var(0) > t).all()],
+    "The range is compared, where the variance is meant": [lambda mu, t: mu.amax(0) - mu.amin(0) > t],
+    "The squares are added up, where the variance is their mean": [lambda mu, t: mu.var(0) * (len(mu) - 1) > t],
+}
 
 
-def _name_count(got, mu, threshold):
-    """Raise Wrong unless got is the number of dimensions whose variance is above the threshold."""
-    variance, dims = mu.var(dim=0), mu.shape[1]
-    if isinstance(got, torch.Tensor) and got.shape == (dims,):
+def _as_count(got, mu):
+    """Raise Wrong unless got is one number; return it."""
+    if isinstance(got, torch.Tensor) and got.shape == mu.shape[1:]:
         raise Wrong("active_units gives an entry per dimension: count the ones that are above the threshold.")
     if isinstance(got, torch.Tensor) and got.numel() == 1:
         got = got.item()
-    if isinstance(got, torch.Tensor) or not isinstance(got, int | float):
+    if not isinstance(got, int | float):
         raise Wrong(f"active_units gives a {type(got).__name__}, where a whole number is expected.")
-    right = int((variance > threshold).sum())
-    if got == right:
+    return got
+
+
+def _name_counts(counts, cases):
+    """Raise Wrong unless every count is that of the dimensions above the threshold; a hint must fit all of them."""
+    right = [int((mu.var(0) > threshold).sum()) for mu, threshold in cases]
+    if counts == right:
         return
-    wrong = {
-        int((mu.std(dim=0) > threshold).sum()): "The standard deviation is compared, where the variance is meant",
-        dims - right: "That counts the dimensions below the threshold: active ones are above",
-        int((mu.var(dim=1) > threshold).sum()): "The variance runs over the dimensions: over the images it is dim=0",
-        int((mu.pow(2).mean(0) > threshold).sum()): LARGE,
-        int((mu.abs().mean(0) > threshold).sum()): LARGE,
-        int((mu.mean(0) > threshold).sum()): LARGE,
-        int((mu > threshold).sum()): "Single entries are counted: first the variance of every dimension",
-        int((variance > 0.01).sum()): "0.01 is typed in where threshold belongs",
-        int(mu.var() > threshold): "One variance is taken of all entries: one for every dimension, dim=0",
-    }
-    seen = f" (of {dims} dimensions with variances {[round(v, 3) for v in variance.tolist()]} it counts {got:g})."
-    raise Wrong(wrong.get(got, f"With threshold {threshold} there are {right} active dimensions") + seen)
+    case = next(i for i, (got, want) in enumerate(zip(counts, right, strict=True)) if got != want)
+    mu, threshold = cases[case]
+    variances = [round(v, 3) for v in mu.var(0).tolist()]
+    seen = f" (with variances {variances} and threshold {threshold} it gives {counts[case]:g}, not {right[case]})."
+    for hint, masks in COUNTS.items():
+        if any(counts == [int(mask(mu, t).sum()) for mu, t in cases] for mask in masks):
+            raise Wrong(f"{hint}{seen}")
+    raise Wrong(f"That is not the number of dimensions whose variance is above the threshold{seen}")
 
 
 REMINDERS = {
