@@ -273,7 +273,7 @@ def _split(net, name, one_hot, z=None):
 
 
 def _probe_forward(conditional_vae):
-    batch, latent_dim, num_classes, codes = 200, 7, 6, []
+    batch, latent_dim, num_classes, noises = 40, 30, 12, []
     x = torch.rand(batch, 1, 32, 32) * 2 - 1
     x = join_labels(x, torch.randint(num_classes, (batch,)), num_classes)
     one_hot = x[:, 1:, 0, 0]
@@ -289,8 +289,8 @@ def _probe_forward(conditional_vae):
         z = _split(net, "forward", one_hot)
         _name_code(z, net.encoder, training)
         _name_returned(got, net)
-        codes.append((z - net.encoder.mu).detach())
-    if same(codes[1] / codes[1].norm(), codes[2] / codes[2].norm()):
+        noises.append(((z - net.encoder.mu) / (0.5 * net.encoder.logvar).exp()).detach())
+    if same(noises[1], noises[2], 1e-3):
         raise Wrong("Two forwards in train mode draw the same noise: seed once, at the top of the notebook.")
 
 
@@ -301,14 +301,15 @@ def _name_encoder_input(seen, x):
     if not isinstance(given, Tensor) or given.ndim != 4:
         what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"type {type(given).__name__}"
         raise Wrong(f"The encoder is given something of {what}, where images are expected.")
+    if torch.equal(given, x):
+        return
     if same(given, x[:, :1]):
         raise Wrong("The encoder sees the image without its label planes: so far only the decoder is told the label.")
     if same(given, x[:, 1:]):
         raise Wrong("The encoder sees the label planes without the image: what is it to encode?")
-    if not same(given, x):
-        raise Wrong(
-            f"The encoder is given a tensor of shape {tuple(given.shape)} that is not x, {tuple(x.shape)}, as it came."
-        )
+    raise Wrong(
+        f"The encoder is given a tensor of shape {tuple(given.shape)} that is not x, {tuple(x.shape)}, as it came."
+    )
 
 
 def _name_code(z, encoder, training):
@@ -344,7 +345,8 @@ def _probe_build(answer):
             raise Wrong(f"build_cvae returns a {type(net).__name__}, where a ConditionalVAE is expected.")
         for part, kind in (("encoder", Encoder), ("decoder", Decoder)):
             if not isinstance(getattr(net, part, None), kind):
-                raise Wrong(f"The {part} is a {type(getattr(net, part, None)).__name__}, not a {kind.__name__}.")
+                given = type(getattr(net, part, None)).__name__
+                raise Wrong(f"The {part} is of type {given}, where {kind.__name__} is expected.")
     for part, read, want, known in _sizes():
         have = [read(net) for net in nets]
         wants = [want(*case) for case in cases]
@@ -404,11 +406,11 @@ def probe_handwriting(handwriting_grid):
         _name_model_after(net, before, training)
         shape = (count * num_classes, 1, 32, 32)
         expect_tensor("handwriting_grid(model, z)", got, shape, "every code with every label", z.dtype)
+        if not same(got, call()):
+            raise Wrong("Two calls for the same codes give different images: nothing here is random.")
         _name_grid(got, net, z.detach(), num_classes)
         if got.requires_grad:
             raise Wrong("The images carry a gradient: decode under torch.no_grad(), nobody trains here.")
-        if not same(got, call()):
-            raise Wrong("Two calls for the same codes give different images: nothing here is random.")
     net, z = _network(3, 10).double(), torch.randn(2, 3, dtype=torch.float64)
     expect_tensor("handwriting_grid(model, z)", handwriting_grid(net, z), (20, 1, 32, 32), "images", torch.float64)
     net, z = _network(3, 10).to("meta"), torch.empty(2, 3, device="meta")
@@ -422,11 +424,13 @@ class _StrictVAE(ConditionalVAE):
     """Says what is wrong with the codes or the labels that it is to decode, before PyTorch does."""
 
     def decode(self, z, one_hot):
-        known = isinstance(z, Tensor) and isinstance(one_hot, Tensor)
-        wanted = "where (rows, D) and (rows, num_classes) are expected, a row for every pair of a code and a label"
-        if known and (z.ndim != 2 or one_hot.ndim != 2 or len(z) != len(one_hot)):
-            given = f"codes of shape {tuple(z.shape)} and a one_hot of shape {tuple(one_hot.shape)}"
-            raise Wrong(f"model.decode gets {given}, {wanted}.")
+        latent_dim, num_classes = self.encoder.conv_mu.out_channels, self.encoder.conv1.in_channels - 1
+        shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (z, one_hot)]
+        if shapes != [(len(z), latent_dim), (len(z), num_classes)]:
+            wanted = f"(rows, {latent_dim}) and (rows, {num_classes}) are expected, a row for every pair of the two"
+            raise Wrong(
+                f"model.decode gets codes of shape {shapes[0]} and labels of shape {shapes[1]}, where {wanted}."
+            )
         return super().decode(z, one_hot)
 
 
@@ -463,6 +467,8 @@ def _name_grid(got, net, z, num_classes):
         with torch.no_grad():
             return copy.deepcopy(net).train(training).decode(z[codes], eye[classes])
 
+    if same(got, draw(down, across)):
+        return
     mixed = "rows mix the handwritings: codes come as z_0, z_1, ... again and again, not each one's copies together"
     turned = "The grid is turned: one digit a row, where one handwriting a row is expected"
     name_mistake(
@@ -480,8 +486,9 @@ def _name_grid(got, net, z, num_classes):
             (draw(down, 0 * i), "Every image has label 0: along a row the label should change."),
         ],
     )
-    if not same(got, draw(down, across)):
-        raise Wrong("The images are not what model.decode makes of each code with each label, row by row.")
+    bad = next(n for n in range(len(got)) if not same(got[n], draw(down, across)[n]))
+    pair = f"code {bad // num_classes} with label {bad % num_classes}"
+    raise Wrong(f"Image {bad} of the {len(got)} is not what model.decode makes of {pair}, which belongs there.")
 
 
 # 5.3 the probe
@@ -530,6 +537,14 @@ def _name_fitted(got, start, codes, labels, num_classes):
                 fitted(lambda scores: F.cross_entropy(scores.softmax(0), labels)),
                 "The scores go through a softmax first, and over the codes: cross_entropy takes them as they are.",
             ),
+            (
+                fitted(lambda scores: F.cross_entropy(scores, labels, reduction="sum")),
+                "The cross-entropy is summed over the codes: take the mean.",
+            ),
+            (
+                fitted(lambda scores: F.cross_entropy(scores.sigmoid(), labels)),
+                "The scores go through a sigmoid first: cross_entropy takes them as they are.",
+            ),
             (fitted(lambda scores: -F.cross_entropy(scores, labels)), "The loss has the wrong sign: it is made small."),
             (
                 fitted(lambda scores: F.nll_loss(scores, labels)),
@@ -567,8 +582,8 @@ def _probe_accuracy(answer):
         except RuntimeError as error:
             if "must match the size" in str(error):
                 raise Wrong(
-                    f"predicted does not have one class for each of the {count} codes: along which dimension of the "
-                    f"scores, {tuple(scores.shape)}, is the highest looked for?"
+                    f"predicted does not hold one class for each of the {count} codes: what is taken from the scores, "
+                    f"{tuple(scores.shape)}, and along which dimension?"
                 ) from error
             raise
         if isinstance(got, Tensor) and got.numel() == 1:
