@@ -207,11 +207,11 @@ def test_a_check_draws_nothing_from_the_random_state(check, number):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_an_unknown_number_and_a_result_instead_of_a_function_are_refused(check):
+def test_an_unknown_number_and_a_result_instead_of_a_function_are_refused(check_of_01):
     with pytest.raises(ValueError, match="no exercise '9.9': choose one of 1.1"):
-        check("9.9", model.VAE)
+        check_of_01("9.9", model.VAE)
     with pytest.raises(ValueError, match=r'check\("1.1", kl_divergence, recon_loss, vae_loss\)'):
-        check("1.1", torch.tensor(1.0))
+        check_of_01("1.1", torch.tensor(1.0))
 
 
 def test_the_summary_counts_and_adds_up_the_minutes(check_of_01, capsys):

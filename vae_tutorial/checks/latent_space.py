@@ -32,7 +32,7 @@ def quantile_grid(n):
     shares = (torch.arange(n) + 0.5) / n
     # the points of N(0, 1) that have these shares below them; torch.special.ndtri is the inverse of Phi: (n,)
     q = torch.special.ndtri(shares)
-    # along a row z_1 runs through q, and every row is the same; z_2 is q from its end, constant in a row: (n * n,)
+    # z_1 runs through q along a row; z_2 is constant along a row, and runs through q from its end: (n * n,)
     z_1 = q.repeat(n)
     z_2 = q.flip(0).repeat_interleave(n)
     return torch.stack([z_1, z_2], dim=1)
@@ -547,7 +547,7 @@ def _walk(got, start, end, kind):
 
 
 def thickness(images):
-    """Return how thick the strokes of each image are, in pixels: twice the inked area over the length of its outline.
+    """Return the thickness of the strokes in pixels: twice the inked area over the length of its outline.
 
     images: (N, 1, H, W) in [-1, 1] -> (N,); nan for an image of one colour.
     """
@@ -562,7 +562,7 @@ def thickness(images):
 
 
 def attribute_direction(codes, values, labels):
-    """Return the direction in which a value grows, whatever the class: a difference within each class, averaged.
+    """Return the direction in which a value grows: a difference within each class, averaged.
 
     codes: (N, D); values: (N,), measured on the images; labels: (N,), at least two of each class -> (D,).
     Source: Larsen et al. 2016 for the difference of means; White 2016 for why not over all classes.
@@ -717,7 +717,7 @@ def _name_direction(got, codes, values, labels):
 def pca(codes, k):
     """Return the k directions along which the codes vary most, and the variance along each of them.
 
-    codes: (N, D) -> components: (k, D), of length 1, at right angles, the largest variance first; variances: (k,).
+    codes: (N, D) -> components: (k, D), of length 1, at right angles; variances: (k,), the largest first.
     The sign of a component is arbitrary.
     Source: Bishop 2006, section 12.1.1.
     """
@@ -727,7 +727,8 @@ def pca(codes, k):
     covariance = centred.T @ centred / (len(codes) - 1)
     # the eigenvalues in *ascending* order, (D,), and the eigenvectors, which are the *columns* of (D, D)
     values, vectors = torch.linalg.eigh(covariance)
-    # the eigenvectors of the k largest eigenvalues, as rows, and these eigenvalues, the largest first: (k, D) and (k,)
+    # the eigenvectors of the k largest eigenvalues, as rows, and these eigenvalues, both in descending order:
+    # (k, D) and (k,)
     components = vectors.T.flip(0)[:k]
     variances = values.flip(0)[:k]
     return components, variances
