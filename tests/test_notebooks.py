@@ -242,6 +242,7 @@ def test_a_kernel_that_dies_ends_the_run(tmp_path):
     not (Path(os.environ.get("VAE_TUTORIAL_DATA", "nowhere")) / "MNIST" / "raw").is_dir(),
     reason="MNIST is not in VAE_TUTORIAL_DATA",
 )
-def test_a_notebook_runs_on_all_of_mnist(tmp_path):
-    notebook = run(read(SOLUTIONS[0]), tmp_path, VAE_TUTORIAL_DATASET="mnist")
-    assert "10 of 10 exercises done" in shown(notebook)
+@every_solution
+def test_a_solution_runs_on_all_of_mnist(path, tmp_path):
+    count = len(exercises_of(path))
+    assert f"{count} of {count} exercises done" in shown(run(read(path), tmp_path, VAE_TUTORIAL_DATASET="mnist"))
