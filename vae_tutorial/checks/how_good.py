@@ -77,7 +77,8 @@ def gaussian_log_likelihood(x, recon, log_sigma):
 def elbo(model, x):
     """Return the ELBO of every image, estimated from one draw of z each.
 
-    model: encoder, decoder and log_sigma; x: (B, C, 32, 32) in [-1, 1] -> (B,), in nats, summed over pixels and D.
+    model: encoder, decoder and log_sigma; x: (B, C, 32, 32) in [-1, 1] -> (B,), in nats, summed over pixels
+    and D.
     z is drawn whatever the model's mode is; BatchNorm goes by it.
     Source: Kingma & Welling 2014, equation 7 with L = 1.
     """
@@ -96,8 +97,8 @@ def mean_elbo(model, images, batch_size=500):
     device = next(model.parameters()).device
     was_training = model.training
     try:
-        # put the model in eval mode; then, without gradients, add up the ELBO of all images, batch after batch,
-        # each brought to device; mean is the sum divided by the number of images: one number
+        # put the model in eval mode; then, without gradients, add up the ELBO of all images, batch after
+        # batch, each brought to device; mean is the sum divided by the number of images: one number
         model.eval()
         with torch.no_grad():
             total = sum(elbo(model, x.to(device)).sum() for x in images.split(batch_size))
@@ -510,7 +511,7 @@ def iwae_bound(log_w):
 def grouped_bound(log_w, group_size):
     """Return the mean of the bounds of K / group_size groups of draws, one group after another.
 
-    log_w: (K, B) -> (B,), in nats. Each time the group size doubles it rises, for every image, by Jensen's inequality.
+    log_w: (K, B) -> (B,), in nats. Each time the group size doubles it rises, for every image (Jensen).
     Raises ValueError when group_size does not divide K.
     """
     if len(log_w) % group_size:
@@ -730,9 +731,9 @@ def nearest_mean(train_codes, train_labels, codes):
 
 
 def linear_probe(codes, labels, num_classes=10, num_steps=200, lr=0.02):
-    """Return a linear layer from codes to classes, trained on all codes at once; the codes' encoder learns nothing.
+    """Return a linear layer from codes to classes, trained on all codes; their encoder learns nothing.
 
-    codes: (N, D), labels: (N,) from 0 to num_classes - 1 -> nn.Linear(D, num_classes), on the device of codes.
+    codes: (N, D), labels: (N,) from 0 to num_classes - 1 -> nn.Linear(D, num_classes), where codes are.
     Source: Alain & Bengio 2017.
     """
     # the same numbers, cut off from whatever computed them: no gradient goes further back: (N, D)
@@ -741,7 +742,7 @@ def linear_probe(codes, labels, num_classes=10, num_steps=200, lr=0.02):
     probe = nn.Linear(codes.shape[1], num_classes, device=codes.device, dtype=codes.dtype)
     optimizer = torch.optim.Adam(probe.parameters(), lr=lr)
     for _ in range(num_steps):
-        # F.cross_entropy of what the probe says to the codes, and the labels; it applies the softmax: one number
+        # F.cross_entropy, which applies the softmax, of the probe's answer to codes, and labels: one number
         loss = F.cross_entropy(probe(codes), labels)
         # clear the old gradients, compute the new ones, change the weights
         optimizer.zero_grad()
@@ -918,6 +919,7 @@ def without_class(images, labels, digit):
     """
     # True for the images that stay: (N,)
     keep = labels != digit
+    # the images and the labels that stay: (M, C, H, W), (M,)
     return images[keep], labels[keep]
 
 
@@ -1118,7 +1120,7 @@ check = Check(
         "4.1": Exercise("the ELBO in nats", 15, 5, (gaussian_log_likelihood, elbo, mean_elbo), probe_elbo),
         "4.2": Exercise("the importance-weighted bound", 10, 6, (log_weights, iwae_bound, grouped_bound), probe_iwae),
         "4.3": Exercise("nearest mean and linear probe", 10, 6, (nearest_mean, linear_probe), probe_probes),
-        "4.4": Exercise("leave one out", 5, 4, (without_class, auroc), probe_anomaly),
+        "4.4": Exercise("leave one out", 5, 5, (without_class, auroc), probe_anomaly),
         "4.5": Exercise("like with like", 5, 3, (excess_surprise,), probe_excess),
     },
     REMINDERS,
