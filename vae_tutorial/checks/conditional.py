@@ -1,6 +1,7 @@
 """The checks of notebook 05, and its finished pieces: a VAE that is told the label, its pictures, and a probe."""
 
 import copy
+import re
 from functools import partial
 
 import torch
@@ -146,10 +147,16 @@ def _probe_join(answer):
 
 def _name_misfit(error):
     """Say why image and label did not fit together, where PyTorch's words are about sizes only."""
+    if "dimensions: got 3 and 4" in str(error):
+        raise Wrong("The image has lost its channel: x is (B, 1, 32, 32), as the planes need it.") from error
     if "number of dimensions" in str(error):
         raise Wrong(
             "The label, one number for every class, cannot be laid beside an image of 32x32 pixels as it is: "
             "spread each number over a plane of its own first."
+        ) from error
+    if joined := re.search(r"must match except in dimension ([023])", str(error)):
+        raise Wrong(
+            f"The image and the label planes are joined along dimension {joined[1]}: the channels are dimension 1."
         ) from error
     if "Sizes of tensors must match" in str(error):
         raise Wrong(
@@ -168,6 +175,10 @@ def _name_joined(got, x, labels, num_classes):
         seen = f"The result has {channels} channels for {num_classes} classes, where {1 + num_classes} are expected: "
         if channels == num_classes != 1 and same(got, planes):
             raise Wrong("The image is missing: what comes back is the label planes alone.")
+        if same(got, x):
+            raise Wrong("The label planes are missing: what comes back is the image alone.")
+        if same(got, x + planes):
+            raise Wrong("The planes are added to the image: put them behind it, as channels of their own.")
         if channels == 2 and num_classes > 1:
             raise Wrong(seen + "a class is a name, not a quantity, so each class needs a plane of its own.")
         if channels == 1 + int(labels.max()) + 1 != 1 + num_classes:
@@ -206,7 +217,9 @@ class _StubEncoder(nn.Module):
         self.mu = (2 * torch.randn(batch, latent_dim)).requires_grad_()
         self.logvar = torch.empty(batch, latent_dim).uniform_(-2, 1).requires_grad_()
 
-    def forward(self, x):
+    def forward(self, x, *more):
+        if more:
+            raise Wrong("The encoder takes x alone, which holds the label already, in its planes.")
         self.seen.append(x)
         return self.mu, self.logvar
 
@@ -218,7 +231,9 @@ class _StubDecoder(nn.Module):
         super().__init__()
         self.seen = []
 
-    def forward(self, z):
+    def forward(self, z, *more):
+        if more:
+            raise Wrong("The decoder takes one row of numbers an image: join z and the label before they go in.")
         self.seen.append(z)
         if not isinstance(z, Tensor) or z.ndim != 2:
             given = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"type {type(z).__name__}"
@@ -315,6 +330,8 @@ def _name_encoder_input(seen, x):
 def _name_code(z, encoder, training):
     """Raise Wrong unless z is a sample in train mode, mu in eval mode."""
     if not training:
+        if same(z, encoder.logvar):
+            raise Wrong("In eval mode logvar is decoded: the encoder gives mu first, then logvar.")
         if not same(z, encoder.mu):
             raise Wrong("In eval mode something other than mu is decoded: leave the line of z as it was.")
         return
@@ -338,7 +355,7 @@ def _name_returned(got, net):
 
 
 def _probe_build(answer):
-    cases = [(5, 7, 6), (3, 4, 9)]
+    cases = [(5, 7, 6), (3, 4, 8)]
     nets = [answer(*case) for case in cases]
     for net in nets:
         if type(net).__name__ != "ConditionalVAE":
@@ -365,19 +382,29 @@ def _probe_build(answer):
 
 def _sizes():
     """What is read off a built network: words, how, what is expected of (width, D, K), and known wrong values."""
+    order = "the sizes are given in another order than channels, width, latent_dim"
     alone = [(lambda w, d, k: 1, "that is the image alone, and only the decoder is told the label")]
     alone += [(lambda w, d, k: k, "that leaves no room for the image, or for one of the label planes")]
+    alone += [(lambda w, d, k: w, order)]
     grown = [(lambda w, d, k: d + k, "the code itself does not grow by the label")]
     deaf = [(lambda w, d, k: d, "that is z alone, but the decoder is told the label as well")]
     deaf += [(lambda w, d, k: k, "that is the label alone")]
     deaf += [(lambda w, d, k: d + 1, "the label is one-hot, not one number")]
     deaf += [(lambda w, d, k: d + k + 1, "the planes belong to the encoder, and the image does not go to the decoder")]
+    deaf += [(lambda w, d, k: d + 10, "use num_classes, no number")]
+    deaf += [(lambda w, d, k: w, order), (lambda w, d, k: 1, order)]
     deaf += [(lambda w, d, k: d * k, "z and the label stand side by side: their sizes add up")]
+    turned = [(lambda w, d, k: d, order)]
     planes = [(lambda w, d, k: 1 + k, "only the image is drawn, not its label planes")]
     planes += [(lambda w, d, k: k, "only the image is drawn, not its label planes")]
     return [
         ("the encoder sees channels:", lambda n: n.encoder.conv1.in_channels, lambda w, d, k: 1 + k, alone),
-        ("the encoder's first convolution has width", lambda n: n.encoder.conv1.out_channels, lambda w, d, k: w, []),
+        (
+            "the encoder's first convolution has width",
+            lambda n: n.encoder.conv1.out_channels,
+            lambda w, d, k: w,
+            turned,
+        ),
         ("the encoder gives codes of length", lambda n: n.encoder.conv_mu.out_channels, lambda w, d, k: d, grown),
         ("the decoder takes codes of length", lambda n: n.decoder.conv1.in_channels, lambda w, d, k: d + k, deaf),
         ("the decoder's last but one layer has width", lambda n: n.decoder.conv3.out_channels, lambda w, d, k: w, []),
@@ -401,7 +428,11 @@ def probe_handwriting(handwriting_grid):
         z.requires_grad_(training)
         before, intact = copy.deepcopy(net.state_dict()), unchanged(z=z)
         call = partial(handwriting_grid, net, z, *([] if num_classes == 10 else [num_classes]))
-        got = call()
+        try:
+            got = call()
+        except (RuntimeError, ValueError, Wrong) as error:
+            _name_pairs(error, count, num_classes)
+            raise
         intact()
         _name_model_after(net, before, training)
         shape = (count * num_classes, 1, 32, 32)
@@ -418,6 +449,18 @@ def probe_handwriting(handwriting_grid):
         lambda: handwriting_grid(net, z),
         "handwriting_grid makes a tensor on the CPU and joins it to z, which fails as soon as z is on a GPU.",
     )
+
+
+def _name_pairs(error, count, num_classes):
+    """Say why no grid came about, where PyTorch's words are about sizes only."""
+    if num_classes != 10 and not isinstance(error, ValueError):
+        raise Wrong(
+            f"What fits 10 classes fails with {count} codes and num_classes={num_classes}: use num_classes, no number."
+        ) from error
+    if "must be smaller than num_classes" in str(error):
+        raise Wrong("labels holds numbers that are no class: the classes are 0 to num_classes - 1.") from error
+    if "z must have shape" in str(error):
+        raise Wrong("The decoder is given the codes without the labels: model.decode takes both.") from error
 
 
 class _StrictVAE(ConditionalVAE):
@@ -500,82 +543,98 @@ def probe_probe(fit_probe, accuracy):
 
 
 def _probe_fit(answer):
-    for count, latent_dim, num_classes in ((60, 5, 4), (45, 3, 10)):
+    for count, latent_dim, num_classes in ((1100, 5, 4), (45, 3, 10)):  # 1,100: more than the usual batches
         codes = torch.randn(count, latent_dim)
         labels = (codes @ torch.randn(latent_dim, num_classes)).argmax(1)
-        start = nn.Linear(latent_dim, num_classes)
+        start, returned = nn.Linear(latent_dim, num_classes), []
         intact = unchanged(codes=codes, labels=labels)
-        got = answer(copy.deepcopy(start), codes, labels, 9)
+        got = _trail(start, lambda probe: returned.append(answer(probe, codes, labels, 9)))  # noqa: B023
         intact()
-        if not isinstance(got, nn.Module):
-            raise Wrong(f"fit_probe returns a {type(got).__name__}, where the probe is expected.")
+        if not isinstance(returned[0], nn.Module):
+            raise Wrong(f"fit_probe returns a {type(returned[0]).__name__}, where the probe is expected.")
         _name_fitted(got, start, codes, labels, num_classes)
 
 
+def _trail(start, train):
+    """Train a copy of start; return its weights after it, and the gradients of the last step, which Adam rescales."""
+    probe, last = copy.deepcopy(start), {}
+    for name, weight in probe.named_parameters():
+        last[name] = torch.zeros_like(weight)
+        weight.register_hook(partial(last.__setitem__, name))
+    train(probe)
+    return torch.cat([part.detach().flatten() for part in (*probe.parameters(), *last.values())])
+
+
 def _name_fitted(got, start, codes, labels, num_classes):
-    """Raise Wrong unless the weights are those that a few steps down the cross-entropy lead to."""
-    one_hot = F.one_hot(labels, num_classes).float()
+    """Raise Wrong unless the probe went where a few steps down the cross-entropy lead to."""
 
     def fitted(loss_of):
-        probe = copy.deepcopy(start)
-        optimizer = torch.optim.Adam(probe.parameters(), lr=0.02)
-        for _ in range(9):
-            optimizer.zero_grad()
-            loss_of(probe(codes)).backward()
-            optimizer.step()
-        return torch.cat([probe.weight.detach().flatten(), probe.bias.detach()])
+        def train(probe):
+            optimizer = torch.optim.Adam(probe.parameters(), lr=0.02)
+            for _ in range(9):
+                optimizer.zero_grad()
+                loss_of(probe(codes)).backward()
+                optimizer.step()
 
-    name_mistake(
-        torch.cat([got.weight.detach().flatten(), got.bias.detach()]),
-        fitted(lambda scores: F.cross_entropy(scores, labels)),
-        [
-            (
-                fitted(lambda scores: F.cross_entropy(scores.softmax(1), labels)),
-                "The scores go through a softmax twice: cross_entropy does it itself.",
-            ),
-            (
-                fitted(lambda scores: F.cross_entropy(scores.softmax(0), labels)),
-                "The scores go through a softmax first, and over the codes: cross_entropy takes them as they are.",
-            ),
-            (
-                fitted(lambda scores: F.cross_entropy(scores, labels, reduction="sum")),
-                "The cross-entropy is summed over the codes: take the mean.",
-            ),
-            (
-                fitted(lambda scores: F.cross_entropy(scores.sigmoid(), labels)),
-                "The scores go through a sigmoid first: cross_entropy takes them as they are.",
-            ),
-            (fitted(lambda scores: -F.cross_entropy(scores, labels)), "The loss has the wrong sign: it is made small."),
-            (
-                fitted(lambda scores: F.nll_loss(scores, labels)),
-                "nll_loss wants logarithms of probabilities, and gets scores: cross_entropy takes scores.",
-            ),
-            (fitted(lambda scores: F.mse_loss(scores, one_hot)), "That is the squared error, not the cross-entropy."),
-            (
-                fitted(lambda scores: F.mse_loss(scores.softmax(1), one_hot)),
-                "That is the squared error, not the cross-entropy.",
-            ),
-            (
-                fitted(lambda scores: F.binary_cross_entropy_with_logits(scores, one_hot)),
-                "That asks yes or no for every class by itself; one class out of several is asked for.",
-            ),
-            (
-                fitted(lambda scores: F.multi_margin_loss(scores, labels)),
-                "That is a margin loss, not the cross-entropy.",
-            ),
-            (fitted(lambda scores: 0 * scores.sum()), "The probe has not moved: does the loss depend on its scores?"),
-        ],
-    )
+        return _trail(start, train)
+
     right = fitted(lambda scores: F.cross_entropy(scores, labels))
-    if not same(torch.cat([got.weight.detach().flatten(), got.bias.detach()]), right):
+    name_mistake(got, right, [(fitted(loss_of), hint) for loss_of, hint in _wrong_losses(labels, num_classes)])
+    weights, gradients = got.chunk(2)
+    if not same(weights, right.chunk(2)[0]):
         raise Wrong("The probe's weights are not where the cross-entropy of all codes, step by step, leads them.")
+    if not same(gradients, right.chunk(2)[1]):
+        times = (gradients.norm() / right.chunk(2)[1].norm()).item()
+        raise Wrong(f"The loss is not the mean cross-entropy, but about {times:.3g} times that.")
+
+
+def _wrong_losses(labels, num_classes):
+    """List losses that are not the cross-entropy, as functions of the scores, and what to say of each."""
+    one_hot, known = F.one_hot(labels, num_classes).float(), "cross_entropy takes them as they are"
+    squared = "That is the squared error, not the cross-entropy."
+    return [
+        (
+            lambda scores: F.cross_entropy(scores.softmax(1), labels),
+            "The scores go through a softmax twice: cross_entropy does it itself.",
+        ),
+        (
+            lambda scores: F.cross_entropy(scores.softmax(0), labels),
+            f"The scores go through a softmax first, and over the codes: {known}.",
+        ),
+        *(
+            (lambda scores, f=f: F.cross_entropy(f(scores), labels), f"The scores go through a {name} first: {known}.")
+            for name, f in (("sigmoid", torch.sigmoid), ("tanh", torch.tanh), ("relu", torch.relu))
+        ),
+        (
+            lambda scores: F.cross_entropy(scores, labels, reduction="sum"),
+            "The cross-entropy is summed over the codes: take the mean.",
+        ),
+        (lambda scores: -F.cross_entropy(scores, labels), "The loss has the wrong sign: it is made small."),
+        (
+            lambda scores: F.nll_loss(scores, labels),
+            "nll_loss wants logarithms of probabilities, and gets scores: cross_entropy takes scores.",
+        ),
+        (
+            lambda scores: F.nll_loss(scores.softmax(1), labels),
+            "The logarithm is missing: minus the probability of the right class is no cross-entropy.",
+        ),
+        (lambda scores: F.mse_loss(scores, one_hot), squared),
+        (lambda scores: F.mse_loss(scores.softmax(1), one_hot), squared),
+        (
+            lambda scores: F.binary_cross_entropy_with_logits(scores, one_hot),
+            "That asks yes or no for every class by itself; one class out of several is asked for.",
+        ),
+        (lambda scores: F.multi_margin_loss(scores, labels), "That is a margin loss, not the cross-entropy."),
+        (lambda scores: 0 * scores.sum(), "The probe has not moved: does the loss depend on its scores?"),
+    ]
 
 
 def _probe_accuracy(answer):
-    for count, num_classes in ((23, 7), (40, 3)):
+    for count, num_classes in ((230, 7), (1100, 12)):
         scores, labels = torch.randn(count, num_classes), torch.randint(num_classes, (count,))
         labels[: count // 2] = scores[: count // 2].argmax(1)
         labels[count // 2 : count // 2 + 3] = scores[count // 2 : count // 2 + 3].argmin(1)
+        scores[0, 2] = 9  # the highest of all
         right = (scores.argmax(1) == labels).float().mean().item()
         try:
             got = answer(lambda codes: scores, torch.randn(count, 4), labels)  # noqa: B023
@@ -592,6 +651,8 @@ def _probe_accuracy(answer):
             what = f"a tensor of shape {tuple(got.shape)}" if isinstance(got, Tensor) else f"a {type(got).__name__}"
             raise Wrong(f"accuracy returns {what}, where one number from 0 to 1 is expected.")
         lowest = (scores.argmin(1) == labels).float().mean().item()
+        overall = (scores.argmax() == labels).float().mean().item()
+        crossed = (scores.argmax(1, keepdim=True) == labels).float().mean().item()
         seen = f" (it gives {got:.4g}, not {right:.4g})."
         known = [
             (right * count, "accuracy returns how many codes are right, where their share is expected"),
@@ -599,7 +660,10 @@ def _probe_accuracy(answer):
             (1 - right, "accuracy returns the share of codes that are wrong"),
             (lowest, "The class with the lowest score is taken, where the highest is expected"),
             (right * count / num_classes, "The number of codes that are right is divided by that of the classes"),
-            (0, "No code at all counts as right: compare the class, not the score, with the label"),
+            (right * count / 1000, "The number of codes that are right is divided by 1000: use len(labels), no number"),
+            (overall, "The place of the highest score of all is taken: look along the classes, code by code"),
+            (crossed, "Each prediction is compared with every label: predicted must have one dimension, as labels has"),
+            (0, "No code at all counts as right: compare the class, not the score, with the label, and round nothing"),
         ]
         for value, hint in known:
             if abs(got - value) < 1e-5 < abs(got - right):

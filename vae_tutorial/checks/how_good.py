@@ -139,7 +139,10 @@ def _probe_likelihood(log_likelihood):
         check_gradients(got.sum(), right.sum(), inputs, "gaussian_log_likelihood")
     far, log_sigma = 3 * torch.ones(2, 1, 4, 4), torch.tensor(-5.0)
     if not same(log_likelihood(far, -far, log_sigma), Normal(-far, log_sigma.exp()).log_prob(far).sum((1, 2, 3))):
-        raise Wrong("gaussian_log_likelihood is right for moderate numbers, but not far out: nothing is clamped.")
+        raise Wrong(
+            "gaussian_log_likelihood is right for moderate numbers, but not far out: nothing is clamped, and no "
+            "density, which becomes 0, stands inside a logarithm."
+        )
     _expect_refusal(lambda: log_likelihood(x[:, 0], recon[:, :1], log_sigma))
     meta, scalar = torch.empty(2, 1, 4, 4, device="meta"), torch.empty((), device="meta")
     on_meta(lambda: log_likelihood(meta, meta, scalar), f"gaussian_log_likelihood {GPU}")
@@ -179,7 +182,8 @@ def _name_density(got, right, difference, log_sigma):
         "the squared difference is divided by sigma, not by sigma^2": -square / (2 * sigma),
         "the squared difference is divided by sigma^4, as if exp(log_sigma) were its root": -square / (2 * sigma**4),
         "the squared difference is divided by log_sigma^2: sigma is the exponential": -square / (2 * log_sigma**2),
-        "the difference is not squared": -difference.abs().flatten(1).sum(1) / sigma,
+        "the difference is not squared": -difference.abs().flatten(1).sum(1) / (2 * sigma**2),
+        "the difference is divided by sigma, but not squared": -difference.abs().flatten(1).sum(1) / sigma,
         "the squared difference is multiplied by sigma^2, where it is divided": -square * sigma**2 / 2,
         "the squared difference is missing": 0 * square,
     }
@@ -202,6 +206,8 @@ def _name_density(got, right, difference, log_sigma):
         "the constant is that of pi, not of 2 pi": -0.5 * count * math.log(math.pi),
         "the constant is counted 1024 times, but x has another number of pixels": -1024 * HALF_LOG_2PI,
         "the constant is pi, where it is half of ln(2 pi)": -count * math.pi,
+        "the constant is ln(2) times pi, where it is the logarithm of 2 pi": -0.5 * count * math.log(2) * math.pi,
+        "the logarithm of 2 pi is the natural one, math.log": -0.5 * count * math.log10(2 * math.pi),
     }
     parts = itertools.product(squares.items(), logs.items(), constants.items())
     for (one, a), (two, b), (three, c) in sorted(parts, key=lambda three: sum(bool(name) for name, _ in three)):
@@ -274,6 +280,7 @@ MU = (
     "mu is decoded, where a draw of z is expected: the ELBO is an expectation over z ~ q, and mu is its best-behaved "
     "point, better than the truth, and no bound."
 )
+SHARED = "All images share their noise: draw it anew for every image."
 
 
 def _probe_one_draw(elbo):
@@ -310,12 +317,13 @@ def _name_draw(z, model):
     if same(z, mu):
         raise Wrong(MU)
     std = (0.5 * logvar).exp()
-    if all(((z - logvar) / (0.5 * mu).exp())[rows].std().sub(1).abs() < 0.2 for rows in (mu < 0, mu > 0)):
-        raise Wrong("mu and logvar have changed places: reparameterize(mu, logvar).")
     for name, value in {"logvar": logvar, "std": std, "mu + std": mu + std, "the variance": logvar.exp()}.items():
         if same(z, value):
             raise Wrong(f"{name} is decoded, where a draw of z is expected.")
-    _name_noise((z - mu) / std, z, mu, logvar)
+    eps = (z - mu) / std
+    if same(eps, eps[:1].expand_as(eps), 1e-3):
+        raise Wrong(SHARED)
+    _name_noise(eps, z, mu, logvar)
 
 
 def _name_noise(eps, z, mu, logvar):
@@ -327,13 +335,24 @@ def _name_noise(eps, z, mu, logvar):
         return
     if z.mean().abs() < 0.1 and (z.std() - 1).abs() < 0.1:
         raise Wrong("z comes from the prior: an image's code is drawn from its own cloud, N(mu, exp(logvar)).")
-    narrow = (logvar < logvar.median()).expand_as(z)
-    for power, name in ((1.0, "exp(logvar), the variance"), (0.25, "the root of std"), (-0.5, "1 / std")):
-        noise = (z - mu) / (power * logvar).exp()
-        if all((noise[half].std() - 1).abs() < 3 * wide for half in (narrow, ~narrow)):
+    if eps.min() >= 0 and eps.max() <= 1:
+        raise Wrong("The noise of z is uniform, from 0 to 1, where a normal one is expected: randn_like.")
+    if _is_noise((z - logvar) / (0.5 * mu).exp(), mu, 0.2):
+        raise Wrong("mu and logvar have changed places: reparameterize(mu, logvar).")
+    if _is_noise((z - mu) / (0.5 * (0.5 * logvar).exp()).exp(), logvar, 3 * wide):
+        raise Wrong("std goes in where logvar is expected: reparameterize(mu, logvar).")
+    scales = {1.0: "exp(logvar), the variance", 0.25: "the root of std", -0.5: "1 / std", 0.0: "1"}
+    for power, name in scales.items():
+        if _is_noise((z - mu) / (power * logvar).exp(), logvar, 3 * wide):
             raise Wrong(f"The noise of z is scaled by {name}, where std is expected, exp(0.5 * logvar).")
     seen = f"its noise has mean {eps.mean():.2f} and std {eps.std():.2f}, not 0 and 1"
     raise Wrong(f"What is decoded is no draw from N(mu, exp(logvar)): {seen}.")
+
+
+def _is_noise(eps, scale, wide):
+    """Tell whether eps has standard deviation 1 where scale is small, and where it is large."""
+    small = (scale < scale.median()).expand_as(eps)
+    return all((eps[half].std() - 1).abs() < wide for half in (small, ~small))
 
 
 def _name_elbo(got, model, z):
@@ -365,6 +384,7 @@ def _name_elbo(got, model, z):
             (fit.mean() - kl, "The log-likelihood is averaged over the batch: every image has its own."),
             (fit[:, None] - kls, "The KL is not added up over D: (B, D) is not one number per image."),
             (fit - kl_divergence(logvar, mu).sum(1), "mu and logvar have changed places in the KL divergence."),
+            (fit - kl_divergence(mu, logvar.exp()).sum(1), "logvar goes into the KL divergence as it is, without exp."),
             (fit - 0.1 * kl, "The KL is weighted: in the ELBO it has weight 1."),
             (fit - 0.5 * kl, "The KL is halved: the one half is in kl_divergence already."),
             (fit / squared.shape[1] - kl, "The log-likelihood is a mean over pixels: it must be a sum, like the KL."),
@@ -376,35 +396,43 @@ def _name_elbo(got, model, z):
                 "Half the squared error takes sigma as 1 and drops constants, so it is no ELBO.",
             ),
             (-squared.mean(1) - kl, "A mean squared error is no log-likelihood in nats: use gaussian_log_likelihood."),
+            (-squared.mean() - kl, "A mean squared error is no log-likelihood in nats: use gaussian_log_likelihood."),
         ],
     )
     if isinstance(got, torch.Tensor) and got.shape == (len(x),) and not same(got, right):
         if same(got + kl, gaussian_log_likelihood(x, model.decoder.image(mu), log_sigma)):
             raise Wrong("The log-likelihood is that of mu decoded, where the draw of z is expected.")
+        if same(got + kl, gaussian_log_likelihood(x, recon, 0 * log_sigma - 1)):
+            raise Wrong("log_sigma is -1, its start, where what was learned is expected: model.log_sigma.")
         raise Wrong(f"That is not the log-likelihood of x minus the KL divergence, summed over D{_seen(got, right)}")
     expect_tensor("elbo(model, x)", got, (len(x),), "one ELBO per image", x.dtype)
 
 
-class _Watched(nn.Module):
-    """A small model almost without noise, with BatchNorm; it keeps the batches it sees, and in which mode."""
+class _WatchedEncoder(nn.Module):
+    """An encoder almost without noise, with BatchNorm; it keeps how many images it sees, and whether with gradients."""
 
-    def __init__(self, latent_dim=3, low=-40.0):
+    def __init__(self, latent_dim, low):
         super().__init__()
-        self.net, self.norm = nn.Linear(12, latent_dim), nn.BatchNorm1d(latent_dim)
-        self.back, self.low = nn.Linear(latent_dim, 12), low
-        self.log_sigma = nn.Parameter(torch.tensor(-0.4))
+        self.net, self.norm, self.low = nn.Linear(12, latent_dim), nn.BatchNorm1d(latent_dim), low
         self.norm.running_mean.uniform_(-1, 1), self.norm.running_var.uniform_(0.5, 2)
         self.batches = []
 
-    def encoder(self, x):
+    def forward(self, x):
         if self.norm.training:
             raise Wrong("The model runs in train mode: BatchNorm then mixes the images of a batch; eval mode first.")
-        self.batches.append((len(x), torch.is_grad_enabled()))
         mu = self.norm(self.net(x.flatten(1)))
+        self.batches.append((len(x), torch.is_grad_enabled()))
         return mu, torch.full_like(mu, self.low)
 
-    def decoder(self, z):
-        return torch.tanh(self.back(z)).view(len(z), 1, 3, 4)
+
+class _Watched(nn.Module):
+    """A small model whose encoder keeps what it sees."""
+
+    def __init__(self, latent_dim=3, low=-40.0):
+        super().__init__()
+        self.encoder = _WatchedEncoder(latent_dim, low)
+        self.decoder = nn.Sequential(nn.Linear(latent_dim, 12), nn.Tanh(), nn.Unflatten(1, (1, 3, 4)))
+        self.log_sigma = nn.Parameter(torch.tensor(-0.4))
 
     def forward(self, x):
         mu, logvar = self.encoder(x)
@@ -423,14 +451,18 @@ def _probe_mean(mean_elbo):
         every = elbo(copy.deepcopy(model).eval(), images).detach()
         _name_mean(got, every, size)
     meta, images = _Watched().to("meta"), torch.rand(4, 1, 3, 4)
-    on_meta(lambda: mean_elbo(meta, images, 3), "The images are on the CPU, the model on a GPU: x.to(device).")
+    try:
+        on_meta(lambda: mean_elbo(meta, images, 3), "The images are on the CPU, the model on a GPU: x.to(device).")
+    except Wrong:
+        if not meta.encoder.batches:  # what has gone through the model may well be fetched back by .cpu()
+            raise
 
 
 def _name_watched(model, before, training, count, size, mean_elbo):
     """Raise Wrong unless the model was used well, and left as it was."""
-    if not model.batches:
+    if not model.encoder.batches:
         raise Wrong("mean_elbo never runs the model: call elbo on every batch.")
-    if any(grad for _, grad in model.batches):
+    if any(grad for _, grad in model.encoder.batches):
         raise Wrong("The model runs with gradients, whose memory grows with every batch: with torch.no_grad().")
     if not torch.is_grad_enabled():
         raise Wrong("Gradients stay switched off for whatever comes later: `with torch.no_grad():` restores them.")
@@ -439,7 +471,7 @@ def _name_watched(model, before, training, count, size, mean_elbo):
         raise Wrong("The weights are frozen for good: torch.no_grad() switches gradients off for a moment.")
     if not all(torch.equal(before[key], value) for key, value in model.state_dict().items()):
         raise Wrong("mean_elbo changes the weights or the statistics of BatchNorm: it should only measure.")
-    lengths = [length for length, _ in model.batches]
+    lengths = [length for length, _ in model.encoder.batches]
     if max(lengths) > size:
         raise Wrong(f"{max(lengths)} images go through the model at once, where batch_size is {size}: split them.")
     if sum(lengths) < count:
@@ -559,6 +591,8 @@ def _codes_seen(model, samples, count):
     if len(codes) != samples * count:
         of = f"{samples} draws for each of {count} images"
         raise Wrong(f"{len(codes)} codes are decoded, where {samples * count} are expected, {of}.")
+    if len(model.decoder.seen) == samples:
+        return codes.view(samples, count, -1)
     rows, columns = codes.view(samples, count, -1), codes.view(count, samples, -1).transpose(0, 1)
     std = (0.5 * model.encoder.logvar.detach()).exp()
     far = [((z - model.encoder.mu.detach()) / std).pow(2).mean() for z in (rows, columns)]
@@ -574,7 +608,7 @@ def _name_draws(z, model):
         raise Wrong("All K draws of an image are the same z, so the bound cannot rise with K: draw anew each time.")
     eps = (z - mu) / (0.5 * logvar).exp()
     if same(eps, eps[:, :1].expand_as(eps), 1e-3):
-        raise Wrong("All images share their noise: draw it anew for every image.")
+        raise Wrong(SHARED)
     _name_noise(eps.flatten(0, 1), z, mu, logvar)
     if z.flatten(0, 1)[:, 0].unique().numel() < 0.95 * z[..., 0].numel():
         raise Wrong("Some draws are repeated: every row needs draws of its own.")
@@ -585,7 +619,12 @@ def _name_weights(got, model, z):
     mu, logvar, log_sigma, x = model.encoder.mu, model.encoder.logvar, model.log_sigma, model.x
     prior, std = Normal(0, 1).log_prob(z), (0.5 * logvar).exp()
     posterior = Normal(mu, std).log_prob(z)
-    fit = torch.stack([gaussian_log_likelihood(x, model.decoder.image(codes), log_sigma) for codes in z])
+    recons = [model.decoder.image(codes) for codes in z]
+
+    def fit_at(log_sigma):
+        return torch.stack([gaussian_log_likelihood(x, recon, log_sigma) for recon in recons])
+
+    fit = fit_at(log_sigma)
     p, q, kl = prior.sum(2), posterior.sum(2), kl_divergence(mu, logvar)
     wide, sharp = Normal(mu, logvar.exp()).log_prob(z).sum(2), Normal(0, 1).log_prob((z - mu) / std).sum(2)
     _name(
@@ -597,7 +636,20 @@ def _name_weights(got, model, z):
             (fit + p, "ln q(z|x) is missing: without it the weights do not average to p(x)."),
             (fit - q, "ln p(z) is missing: the weight holds the prior of the code that was drawn."),
             (fit, "ln p(z) - ln q(z|x) is missing: that is the log-likelihood alone."),
-            (p - q, "ln p(x|z) is missing."),
+            (p - q, "ln p(x|z) is missing, or stands there as p(x|z) itself, which is almost 0."),
+            (p - q - fit, "ln p(x|z) has the wrong sign."),
+            (
+                fit + p - q - kl.sum(1),
+                "The KL is subtracted as well: ln p(z) - ln q(z|x) stands for it here.",
+            ),
+            (
+                fit + (p - q).sum(1, keepdim=True),
+                "ln p(z) - ln q(z|x) is added up over all images: over the D dimensions of each.",
+            ),
+            (fit + (prior / posterior).sum(2), "The logarithms are divided: that of a quotient is their difference."),
+            (fit + (p - q).exp(), "p(z) / q(z|x) stands there itself: its logarithm is asked for."),
+            (fit + p - q - math.log(len(z)), "ln K is subtracted here already: iwae_bound does that."),
+            (fit_at(log_sigma.exp()) + p - q, "log_sigma goes in as it is, without exp."),
             (
                 fit - kl.sum(1),
                 "The closed-form KL is an average over all z: each weight needs ln p(z) - ln q(z|x) at its z.",
@@ -663,8 +715,10 @@ def _wrong_bounds(log_w):
     yield total - samples, "K is subtracted, where ln K is expected."
     yield total - math.log2(samples), "The logarithm of K is the natural one, as everywhere here."
     yield total - math.log10(samples), "The logarithm of K is the natural one, as everywhere here."
-    if samples != 7:
-        yield total - math.log(7), "7 is typed in, the number of draws of another case: use that of log_w."
+    for typed in {7, 128} - {samples}:
+        yield total - math.log(typed), f"{typed} is typed in, the number of draws of another case: use that of log_w."
+    yield total - math.log(log_w.numel()), "ln of the number of all weights is subtracted: K is the number of draws."
+    yield (log_w / samples).logsumexp(0), "ln w is divided by K, not w: that subtracts ln K."
     yield log_w.mean(0), "That is the mean of the logarithms, the ELBO: take the logarithm of the mean."
     yield log_w.max(0).values, "That is the largest of the weights: take the mean of all."
     yield log_w.exp().mean(0), "That is the mean weight: its logarithm is missing."
@@ -701,6 +755,13 @@ def _wrong_groups(log_w, size):
     yield bounds, f"That is the bound of every group, {number} of them: average them."
     yield bounds.T, f"That is the bound of every group, {number} of them: average them."
     yield bounds.sum(0), "The bounds of the groups are added up: average them."
+    yield bounds.sum(0) / size, "The sum is divided by the size of a group: by how many groups there are."
+    if number > 1:
+        yield bounds[:-1].mean(0), "The last group is left out."
+    for starts in (range(len(log_w)), range(len(log_w) - size + 1), range(number)):
+        windows = [log_w[at : at + size] for at in starts]
+        overlapping = torch.stack([window.logsumexp(0) - math.log(len(window)) for window in windows]).mean(0)
+        yield overlapping, "The groups overlap: each begins where the one before it ends."
     yield bounds.max(0).values, "That is the best of the groups: average them."
     yield bounds.mean(), "The images are averaged as well: one number per image, (B,)."
     yield bounds.mean(1), "The images are averaged, not the groups: one number per image, (B,)."
@@ -759,7 +820,7 @@ def probe_probes(nearest_mean, linear_probe):
 
 
 def _probe_nearest(nearest_mean):
-    labels = torch.cat([torch.arange(10), torch.randint(0, 10, (70,))])
+    labels = torch.cat([torch.arange(10), torch.randint(0, 10, (70,))])[torch.randperm(80)]
     centres = 2 * torch.randn(10, 4) * torch.linspace(0.2, 2, 10)[:, None] + 1
     train_codes, codes = centres[labels] + torch.randn(80, 4), centres.repeat(6, 1) + 1.5 * torch.randn(60, 4)
     means = class_means(train_codes, labels)
@@ -793,6 +854,27 @@ def _probe_nearest(nearest_mean):
             (
                 (codes[:, None] - means).sum(2).argmin(1),
                 "The differences are added with their signs: square them first.",
+            ),
+            (
+                labels[distances.argmin(1)],
+                "A label is looked up with the number of the class: argmin gives the class itself.",
+            ),
+            (distances.argmin(1) + 1, "The classes are counted from 1: the first is 0."),
+            (
+                torch.cdist(codes, means[1:]).argmin(1),
+                "The mean of class 0 is missing, so all others move up: ten classes, from 0 to 9.",
+            ),
+            (
+                torch.cdist(codes, means * labels.bincount()[:, None]).argmin(1),
+                "The codes of a class are added up: their mean is asked for.",
+            ),
+            (
+                torch.cdist(codes, means * labels.bincount()[:, None] / 8).argmin(1),
+                "The sums are divided by a tenth of all codes: divide each by how many codes its class has.",
+            ),
+            (
+                torch.cdist(codes, means, torch.inf).argmin(1),
+                "Only the largest difference counts: all are squared.",
             ),
             (F.one_hot(distances.argmin(1), 10), "That is one-hot: the number of the class is asked for, (N,)."),
         ],
@@ -878,6 +960,12 @@ def _name_fit(probe, finished, codes, labels, num_classes, state):
         (dict(sign=-1), "The weights move uphill: the loss has the wrong sign."),
         (dict(before="softmax"), "A softmax stands before the cross-entropy, which applies one itself: it gets none."),
         (dict(before="mse"), "The loss is a squared error, where the cross-entropy is expected."),
+        (
+            dict(before="nll"),
+            "F.nll_loss expects log-probabilities: F.cross_entropy takes the raw outputs.",
+        ),
+        (dict(before="nll softmax"), "F.nll_loss expects log-probabilities, not probabilities: use F.cross_entropy."),
+        (dict(before="binary"), "The loss judges each class by itself, where the cross-entropy is expected."),
     ]
     for options, hint in wrong:
         if same(outputs, _as_trained(codes, labels, num_classes, state, **options), 1e-3):
@@ -885,7 +973,8 @@ def _name_fit(probe, finished, codes, labels, num_classes, state):
     right = (outputs.argmax(1) == labels).double().mean().item()
     seen = f"a cross-entropy of {got:.3f} and {100 * right:.0f} % right, where {best:.3f} can be reached"
     raise Wrong(
-        f"After training, the probe gives the codes it was fitted on {seen}: is every step taken on all of them?"
+        f"After training, the probe gives the codes it was fitted on {seen}: is the loss their "
+        "cross-entropy, and every step taken on all of them?"
     )
 
 
@@ -895,6 +984,9 @@ def _as_trained(codes, labels, num_classes, state, steps=200, clear=True, sign=1
         "": lambda said: F.cross_entropy(said, labels),
         "softmax": lambda said: F.cross_entropy(said.softmax(1), labels),
         "mse": lambda said: F.mse_loss(said, F.one_hot(labels, num_classes).to(said)),
+        "nll": lambda said: F.nll_loss(said, labels),
+        "nll softmax": lambda said: F.nll_loss(said.softmax(1), labels),
+        "binary": lambda said: F.binary_cross_entropy_with_logits(said, F.one_hot(labels, num_classes).to(said)),
     }
     after = torch.get_rng_state()
     torch.set_rng_state(state)
@@ -968,6 +1060,7 @@ def _probe_without(without_class):
         keep = labels != digit
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong(f"without_class returns {type(got).__name__}, where the two of images, labels are expected.")
+        _name_keep(got, keep)
         if digit != 8 and any(isinstance(part, torch.Tensor) and len(part) == len(images) for part in got):
             raise Wrong(f"The digit {digit} is still there, so the model is trained on what it should not know.")
         if same(got[0], images[~keep]) and digit != 8:
@@ -990,12 +1083,24 @@ def _probe_without(without_class):
                 )
 
 
+def _name_keep(got, keep):
+    """Raise Wrong where keep is no row of True and False, as what it picks shows."""
+    images, labels = got
+    if isinstance(images, torch.Tensor) and images.ndim == 5:
+        raise Wrong("keep does not hold one True or False for each image, (N,): compare labels with digit by !=.")
+    if isinstance(labels, torch.Tensor) and labels.dtype == torch.bool:
+        raise Wrong("keep itself is returned, where the labels that it picks are expected.")
+    if len(images) == len(keep) and len(images.unique(dim=0)) <= 2:
+        raise Wrong("keep holds whole numbers, which pick rows by their position: True and False are expected.")
+
+
 def _probe_auroc(auroc):
     for normal, anomalous in (
-        (torch.randn(40), torch.randn(13) + 0.8),
+        (torch.randn(40), torch.randn(13) + 1.2),
         (torch.tensor([2.0, 4, 4, 1, 7, 5, 3]), torch.tensor([4.0, 6, 5, 9, 1])[torch.randperm(5)]),
         (torch.tensor([1.0, 2.0]), torch.tensor([3.0])),
         (torch.tensor([5.0, 5.0, 5.0]), torch.tensor([5.0, 5.0])),
+        (torch.tensor([4.0, 6, 5, 9, 1]), torch.tensor([2.0, 4, 4, 1, 7, 5, 3])),
     ):
         intact = unchanged(normal=normal, anomalous=anomalous)
         got = auroc(normal, anomalous)
@@ -1013,8 +1118,19 @@ def _probe_auroc(auroc):
 
 
 def _wrong_areas(normal, anomalous, above, equal):
-    pairs = above.numel()
+    pairs, right = above.numel(), (above + 0.5 * equal).mean()
+    if right < 0.5:  # only here do these two differ from the right answer, and other mistakes were seen before
+        yield 1 - right, "An area below one half is turned round: leave it, it says that the score misleads"
+        yield right.clamp(min=0.5), "An area below one half is raised to it: leave it, it says that the score misleads"
     yield above + 0.5 * equal, "That is one number per pair: their mean is asked for"
+    yield 100 * right, "That is a percentage: a share from 0 to 1 is asked for"
+    yield right.round(decimals=2), "The share is rounded: that can wait until it is printed"
+    yield (above - 0.5 * equal).mean(), "The ties are subtracted, and should be added"
+    yield (above + 1.5 * equal).mean(), "above holds the ties as well: a tie then counts one and a half"
+    yield (1.5 * above + 0.5 * equal).mean(), "equal holds the pairs that are above as well"
+    yield (0.5 + 0.5 * above).mean(), "equal holds every pair that is not above"
+    yield (0.5 + above - 0.5 * equal).mean(), "equal holds the pairs that are *not* equal"
+    yield (anomalous.mean() > normal.mean()).double(), "Only the two means are compared: all pairs"
     yield above.mean(), "A tie counts nothing here, and should count one half"
     yield (above + equal).mean(), "A tie counts as found here, and should count one half"
     yield (1 - above - 0.5 * equal).mean(), "The two have changed places: how often is the *anomalous* score higher"
@@ -1036,7 +1152,8 @@ def _wrong_areas(normal, anomalous, above, equal):
 def probe_excess(excess_surprise):
     for count, others in ((9, 6), (6, 6)):
         train_outline, outline = uniform(20, 90, count), uniform(10, 120, others)
-        train, given = 3 * train_outline - 400 + uniform(-60, 60, count), -2 * outline + 50 + uniform(-60, 60, others)
+        outline[:2] = torch.tensor([15, 115])  # one is far below the line, one far above
+        train, given = 3 * train_outline - 400 + uniform(-60, 60, count), 75 - 6 * outline + uniform(-60, 60, others)
         intact = unchanged(train_surprise=train, train_outline=train_outline, surprise=given, outline=outline)
         got = excess_surprise(train, train_outline, given, outline)
         intact()
@@ -1044,6 +1161,8 @@ def probe_excess(excess_surprise):
         right = given - line(outline)
         _name(got, right, _wrong_excess(train, train_outline, given, outline))
         expect_tensor("excess_surprise(...)", got, (others,), "one number per image to be scored", given.dtype)
+        if not got.isfinite().all() or got.abs().max() > 1e9:
+            raise Wrong("The slope is divided by a sum of differences from their mean, which is 0: square them first.")
         if not same(got, right):
             raise Wrong(f"That is not how far the images lie above the line of the training images{_seen(got, right)}")
 
@@ -1065,6 +1184,15 @@ def _wrong_excess(train, train_outline, given, outline):
     yield line(outline), "That is what the line says: how far the surprise lies above it is asked for."
     yield line(outline) - given, "The sign is turned: an image above the line is *more* surprising than expected."
     yield given - own(outline), "The line is fitted to the images to be scored: fit it to the training images."
+    excess = given - line(outline)
+    yield excess.abs(), "The sign is lost: an image below the line is *less* surprising than expected."
+    yield excess.pow(2), "The sign is lost: an image below the line is *less* surprising than expected."
+    yield excess.clamp(min=0), "What lies below the line is raised to 0: how far below matters as well."
+    yield excess.sort().values, "The scores are sorted, so that nobody knows whose they are."
+    yield excess / train.std(), "The difference is divided by a spread: it is asked for in nats."
+    yield excess / line(outline), "The difference is divided by what the line says: it is asked for in nats."
+    yield given + line(outline), "What the line says is added: a difference is asked for."
+    yield given - line(outline).mean(), "The mean of the line is subtracted: each image has its own place on it."
     yield given / line(outline), "The surprise is divided by what the line says: a difference is asked for."
     yield train - line(train_outline), "The training images are scored: score surprise and outline."
     yield given - slope * outline, "The line goes through the origin: it goes through the means, s-bar and a-bar."
@@ -1077,8 +1205,21 @@ def _wrong_excess(train, train_outline, given, outline):
         given - given.mean() - slope * (outline - train_outline.mean()),
         "The line is given the mean of the images to be scored: train_surprise has its own.",
     )
+    yield (
+        given - given.mean() - slope * (outline - outline.mean()),
+        "Both means are those of the images to be scored: the line goes through the training images' means.",
+    )
+    across = outline - outline.mean()
     covariance, variance = (centred @ up) / len(up), (centred @ centred) / len(up)
     wrong = {
+        "The slope is that of the images to be scored: fit it to the training images.": (across @ given)
+        / (across @ across),
+        "The slope is the mean of the ratios: divide the sums.": (up / centred).mean(),
+        "The slope is a ratio of two spreads: the products of the differences are missing.": up.std() / centred.std(),
+        "The slope lacks brackets: the mean is subtracted from the surprise before the product is taken.": (
+            centred * train - train.mean()
+        ).sum()
+        / (centred @ centred),
         "The slope is upside down: the sum of squares of the outline divides.": (centred @ centred) / (centred @ up),
         "The slope is not divided by the sum of the squares.": centred @ up,
         "The slope is not divided by the variance of the outline.": covariance,

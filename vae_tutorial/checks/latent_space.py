@@ -19,6 +19,16 @@ from vae_tutorial.latent import encode_all, interpolate, require_ends
 GPU = "makes a tensor on the CPU, which fails as soon as its input is on a GPU: make it on the device of its input."
 
 
+def _one_truth(hint, answer, *arguments):
+    """Return answer(*arguments), or raise Wrong where Python asks a tensor of many numbers whether it is true."""
+    try:
+        return answer(*arguments)
+    except RuntimeError as error:
+        if "Boolean value of Tensor" not in str(error):
+            raise
+        raise Wrong(hint) from error
+
+
 # 3.1 the map
 
 
@@ -67,7 +77,9 @@ def probe_map(quantile_grid, lay_out, place):
 def _probe_grid(quantile_grid):
     for n in (5, 12, 1):
         got = quantile_grid(n)
-        expect_tensor(f"quantile_grid({n})", got, (n * n, 2), "one code per picture", torch.get_default_dtype())
+        expect_tensor(f"quantile_grid({n})", got, (n * n, 2), "one code per picture")
+        if got.dtype != torch.get_default_dtype():
+            raise Wrong(f"The grid is of type {got.dtype}: the decoder takes {torch.get_default_dtype()}.")
         right = torch.special.ndtri((torch.arange(n) + 0.5) / n)
         if same(got, _grid(right, right.flip(0), n)):
             continue
@@ -83,7 +95,7 @@ def _grid(along, down, n):
 def _name_quantiles(got, right, n):
     """Raise Wrong unless both columns are made of the right n numbers."""
     if got.isnan().any():
-        raise Wrong("The grid has nan in it: ndtri takes a share between 0 and 1, and nothing else.")
+        raise Wrong("The grid has nan in it: ndtri takes shares between 0 and 1; are there brackets around i + 1/2?")
     if got.isinf().any():
         raise Wrong("The grid has infinite ends, as ndtri(0) and ndtri(1) are: take the middles of n equal parts.")
     i = torch.arange(n)
@@ -94,6 +106,7 @@ def _name_quantiles(got, right, n):
         (torch.special.ndtri((i + 0.5) / (n + 1)), "The shares are divided by n + 1, but there are n parts"),
         (torch.special.ndtri((i + 0.5) / 20), "20 is typed in where n belongs"),
         (torch.special.ndtri(torch.linspace(0.025, 0.975, n)), "The ends of n = 20 are typed in: they depend on n"),
+        (right / 2**0.5, "With erfinv the root of 2 is missing: the quantile is sqrt(2) erfinv(2 share - 1)"),
         (right.abs(), "The quantiles have lost their sign"),
     ]
     for column, name in ((0, "z_1"), (1, "z_2")):
@@ -125,7 +138,10 @@ def _name_order(got, right, n):
             "z_1 is the same along a row, where it should grow: repeat and repeat_interleave are swapped.",
         ),
         ((down, falling), "z_1 falls along a row, where it should grow: only z_2 is turned round."),
-        ((down, still), "z_1 is turned round, and z_2 is not: it should be z_2 alone."),
+        (
+            (down, still),
+            "z_1 falls along a row and z_2 grows from row to row: q must ascend, and only z_2 is turned round.",
+        ),
         ((up, down), "z_2 changes along a row, where it should be constant: repeat_interleave repeats each entry."),
         ((up, up), "z_1 and z_2 are always equal: that is one diagonal, not a square."),
         ((still, still), "z_1 and z_2 are always equal: that is one diagonal, not a square."),
@@ -162,6 +178,8 @@ def _wrong_pictures(images, n, right, stretched):
     three = f"The picture has shape {(3, *right.shape)}: make_grid gives three equal channels, take one of them."
     yield make_grid(images, nrow=n, padding=0), three
     yield make_grid(images, nrow=n, padding=0).permute(1, 2, 0), three
+    yield 3 * right, "The three channels are added up: they are equal, so take one of them."
+    yield right.clamp(0, 1), "What is darker than grey is cut off: the pixels go from -1 to 1, leave them as they are."
     yield right[None], f"The picture has shape {(1, *right.shape)}, with a channel to drop: {tuple(right.shape)}."
     yield make_grid(images, nrow=n * n, padding=0)[0], "All images stand in one row: nrow is the number in a row, n."
     turned = images.view(n, n, height, width).permute(1, 2, 0, 3).reshape(right.shape)
@@ -293,17 +311,25 @@ def _name_activity(got, mu):
             (mu.std(0, correction=0), "The activity is a standard deviation: it should be its square, the variance."),
             (mu.pow(2).mean(0), "The activity is the mean of mu^2, which is large for a mean that never moves."),
             (mu.abs().mean(0), "The activity is the mean of |mu|, which is large for a mean that never moves."),
+            (
+                (mu - mu.mean()).pow(2).mean(0),
+                "One mean of all numbers is subtracted before squaring: each dimension has its own, dim=0.",
+            ),
             (mu.mean(0), "The activity is the mean of mu, but it should say how far mu moves: the variance."),
             (mu.var(1), "The variance is taken along each image: it should be over the images, dim=0."),
             (mu.var(), "The variance is taken over everything: one per dimension, dim=0."),
             (mu.amax(0) - mu.amin(0), "The activity is the distance from the smallest to the largest mu."),
             (right * (count - 1), "The squares are added up, but not divided by how many there are."),
+            ((mu - mu.mean(0)).abs().mean(0), "The deviations from the mean are averaged: their squares are meant."),
+            (right / right.sum(), "The activities are divided by their sum: leave them as they are."),
             (right.sort(descending=True).values, "activity is sorted: it stays in the order of the dimensions."),
         ],
     )
     expect_tensor("activity", activity, right.shape, "the variance of each dimension", mu.dtype)
     if not (same(activity, right) or same(activity, mu.var(0, correction=0))):
         raise Wrong(f"The activity of dimension 0 is {activity[0]:.3f}, where the variance of mu is {right[0]:.3f}.")
+    if isinstance(order, tuple):
+        raise Wrong("order is a pair: sort and topk give the values and their places, take the places, .indices.")
     sort = "order holds the sorted activities: it should hold the numbers of the dimensions, argsort."
     name_mistake(
         order,
@@ -336,6 +362,7 @@ def _probe_traverse(traverse):
             return changed
 
         right = put(dim, values)
+        mixed = put(dim, values, code.repeat_interleave(count).view(count, -1))
         name_mistake(
             got,
             right,
@@ -348,7 +375,7 @@ def _probe_traverse(traverse):
                 ),
                 (put(dim, code[dim] + values.cumsum(0)), "The changes add up from row to row: each starts from code."),
                 (put(dim, values.cumsum(0)), "The values add up from row to row: row k has values[k]."),
-                (put(dim, values[-1]), "Every row has the last value: the rows share one memory, each needs its own."),
+                (put(dim, values[-1]), "Every row has the last value: the rows share memory, or a step writes to all."),
                 (put(dim, values[0]), "Every row has the first value: row k has values[k]."),
                 (put(dim, values.flip(0)), "The values run backwards."),
                 (put((dim + 1) % 7, values), f"dimension {(dim + 1) % 7} changes instead of {dim}: they count from 0."),
@@ -356,6 +383,7 @@ def _probe_traverse(traverse):
                 (values[:, None].expand(-1, 7), "All dimensions take the value: only one should, codes[:, dim]."),
                 (right - base, "Only the change is returned: the rest of the code belongs to it."),
                 (right * (base != right), "The other dimensions are 0: they should be those of code."),
+                (mixed, "The copies of code are mixed up: repeat repeats the whole, repeat_interleave each number."),
                 (right.T, "The result is transposed: one row per value."),
             ],
         )
@@ -440,7 +468,8 @@ def _probe_arc(slerp):
         cosine = F.cosine_similarity(start, end, dim=0)
         right = _arc(start, end, torch.acos(cosine), t)
         intact = unchanged(start=start, end=end)
-        got = slerp(start, end, steps)
+        many = "omega is not one number: start @ end adds up the products, start * end does not."
+        got = _one_truth(many, slerp, start, end, steps)
         intact()
         if isinstance(got, Tensor) and got.shape == right.shape and got.isnan().any():
             raise Wrong("slerp gives nan: acos takes a cosine, a number from -1 to 1, of the two *directions*.")
@@ -466,25 +495,40 @@ def _name_arc(got, right, start, end, t, cosine):
         (torch.acos((start @ end / end.norm()).clamp(-1, 1)), once),
         (torch.acos((start @ end / start.norm() ** 2).clamp(-1, 1)), once),
         (torch.acos((start @ end / norms**2).clamp(-1, 1)), "The norms are divided out twice"),
+        (
+            torch.acos((start @ end / start.norm() * end.norm()).clamp(-1, 1)),
+            "a / b * c multiplies with c: put brackets around the product of the norms",
+        ),
         (torch.acos(start @ end / (start.norm() + end.norm())), "The sum of the norms is divided out: their product"),
+        (torch.acos(cosine / len(start)), "The products are averaged: the dot product adds them up"),
         (torch.acos(cosine.abs()), "The cosine has lost its sign"),
         (torch.acos(cosine.clamp(0, 1)), "The cosine is cut off at 0, but an angle may be obtuse"),
         (cosine, "The cosine stands where the angle belongs: acos makes an angle of it"),
         (torch.asin(cosine), "asin stands where acos belongs"),
         (torch.cos(cosine), "cos is taken of the cosine: its inverse gives the angle"),
         (torch.rad2deg(omega), "The angle is in degrees: torch.sin takes radians"),
+        (omega.clamp(-1, 1), "The angle is cut off: it is the cosine that must lie between -1 and 1"),
         (omega / 2, "The angle is halved"),
         (2 * omega, "The angle is doubled"),
         (torch.pi - omega, "The angle is that between start and -end: a sign too many"),
     ]
     a, b = start / start.norm(), end / end.norm()
     first, second = torch.sin((1 - t) * omega) * start, torch.sin(t * omega) * end
-    straight = "The path is the straight line: either its shares are no sines, or sin(omega) is not that of the angle"
+    straight = "The path is the straight line: its shares are no sines, or a wrong angle makes slerp fall back to it"
     known = [
         (line, straight),
         (right.flip(0), "The path runs backwards: t = 0 is start"),
         *((_arc(start, end, angle, t), hint) for angle, hint in angles),
         (first + second, "The division by sin(omega) is missing"),
+        (
+            (torch.sin(1 - t * omega) * start + second) / torch.sin(omega),
+            "The sine is taken of 1 - t * omega: put brackets around 1 - t",
+        ),
+        (
+            (torch.sin(1 - t) * omega * start + torch.sin(t) * omega * end) / torch.sin(omega),
+            "omega stands outside the sines: it belongs inside",
+        ),
+        ((first + second) * torch.sin(omega), "It is multiplied with sin(omega): divided"),
         (right / torch.sin(omega), "It is divided by sin(omega) twice"),
         ((first + second) / omega, "It is divided by omega, where sin(omega) belongs"),
         (_arc(a, b, omega, t), "The path joins the two directions, of norm 1: start and end themselves belong there"),
@@ -601,11 +645,35 @@ def _area_and_outline(ink):
     return ink.sum(dim=(1, 2)), *(slope.sum(dim=(1, 2)) for slope in slopes)
 
 
+def _other_ink(ink):
+    area, outline, *_ = _area_and_outline(ink)
+    return 2 * area / outline
+
+
+def _wrong_inks(pixels):
+    """What is taken for ink, in the area and in the outline, and its hint."""
+    yield pixels + 0.5, "x + 1 / 2 adds a half: put brackets around x + 1"
+    yield (pixels - 1) / 2, "1 is subtracted: added, black becomes 0"
+    yield (pixels > 0).double(), "Pixels are counted as ink or none: a grey one is a part"
+    yield pixels.clamp(0, 1), "Cutting off what is below 0 drops the dark greys: shift and halve"
+    yield pixels.abs(), "abs makes ink of black, too: shift and halve"
+
+
+def _wrong_slopes(ink):
+    """What is taken for the slope at every pixel, and its hint."""
+    across, down = ink[:, 1:, 1:] - ink[:, 1:, :-1], ink[:, 1:, 1:] - ink[:, :-1, 1:]
+    yield across.abs(), "The outline has across alone: down is missing"
+    yield down.abs(), "The outline has down alone: across is missing"
+    yield (across + down).abs(), "across and down are added before they are squared: square each"
+    yield (across + down).sqrt(), "The root of a negative change is nan: square across and down first"
+
+
 def _name_thickness(got, images):
     area, outline, corners, squares, signed = _area_and_outline((images[:, 0] + 1) / 2)
     bare_area, bare_outline, *_ = _area_and_outline(images[:, 0])
     right, pixels = 2 * area / outline, images[0, 0].numel()
     slopes = (images.shape[2] - 1) * (images.shape[3] - 1)
+    counted = "Pixels are counted as ink or none: a grey one is a part"
     known = [
         (area / outline, "The factor 2 is missing: a stroke has an edge on either side"),
         (outline / area, "The fraction is upside down: the area is divided by the outline"),
@@ -630,8 +698,11 @@ def _name_thickness(got, images):
         (2 * area / outline.sum(), "The outline is summed over all images: keep them apart, dim=(1, 2)"),
         (2 * area / (outline + 1), "1 is added to the outline"),
         (right.round(), "The thickness is rounded"),
-        (2 * (images[:, 0] > 0).sum(dim=(1, 2)) / outline, "Pixels are counted as ink or none: a grey one is a part"),
+        (2 * (images[:, 0] > 0).sum(dim=(1, 2)) / outline, counted),
+        (2 * pixels / outline, counted),
     ]
+    known += [(_other_ink(ink), hint) for ink, hint in _wrong_inks(images[:, 0])]
+    known += [(2 * area / slope.sum(dim=(1, 2)), hint) for slope, hint in _wrong_slopes((images[:, 0] + 1) / 2)]
     seen = (
         f" (it gives {got[0]:.3f}, not {right[0]:.3f})."
         if isinstance(got, Tensor) and got.shape == right.shape
@@ -653,7 +724,8 @@ def _probe_direction(attribute_direction):
             uniform(-1, 1, len(labels), 7) + values[:, None] * uniform(-1, 1, 7) + labels[:, None] * uniform(-1, 1, 7)
         )
         intact = unchanged(codes=codes, values=values, labels=labels)
-        got = attribute_direction(codes, values, labels)
+        many = "`not`, `and`, `or` and `if` take one truth, and a tensor of many has none: ~high turns high round."
+        got = _one_truth(many, attribute_direction, codes, values, labels)
         intact()
         _name_direction(got, codes, values, labels)
 
@@ -674,7 +746,7 @@ def _name_direction(got, codes, values, labels):
     if same(got, _differences(codes, values, labels, lambda own, _: own >= own.median()).mean(0)):
         return
     if isinstance(got, Tensor) and got.isnan().any():
-        raise Wrong("The direction has nan in it, the mean of no codes: is a class taken that has no high, or no low?")
+        raise Wrong("The direction has nan in it, the mean of no codes: split each class at its *own* median.")
     counts = torch.bincount(labels)[labels.unique()][:, None]
     everyone = codes, values, torch.zeros_like(labels)
     to_mean = torch.stack([codes[labels == c].mean(0) for c in labels.unique()])
@@ -694,7 +766,18 @@ def _name_direction(got, codes, values, labels):
         (parts[0], "Only the first class is used: average over all"),
         (parts.median(0).values, "The median over the classes is taken: the mean is meant"),
         (highs.mean(0), "The mean of the others is not subtracted"),
-        ((highs - to_mean).mean(0), "The mean of the whole class is subtracted: the mean of the others is meant"),
+        (
+            (highs - to_mean).mean(0),
+            "This is half the difference: subtract the mean of the others, not of the whole class; divide by no more",
+        ),
+        (
+            (highs - codes.mean(0)).mean(0),
+            "The mean of all codes is subtracted: that of the others of the class is meant",
+        ),
+        (parts.sum(0) / 10, "The sum is divided by 10: divide it by the number of classes there are"),
+        (parts.sum(0) / len(codes), "The sum is divided by the number of codes: by that of the classes"),
+        ((parts * counts).mean(0) / counts.sum(), "Large classes count more: every class counts the same"),
+        (parts.abs().mean(0), "The signs are lost: a direction may lead down in a dimension"),
         (mean_split.mean(0), "The classes are split at the mean of the values: at their median"),
         (F.normalize(right, dim=0), "The direction is brought to length 1: leave it as it is"),
         (F.normalize(parts, dim=1).mean(0), "Each difference is brought to length 1: leave it as it is"),
@@ -707,7 +790,7 @@ def _name_direction(got, codes, values, labels):
     if not same(got, right):
         raise Wrong(
             f"The direction begins with {got[0]:.3f}, where the mean over the classes of (mean of the high codes minus "
-            f"mean of the others) begins with {right[0]:.3f}: which codes are high?"
+            f"mean of the others) begins with {right[0]:.3f}."
         )
 
 
@@ -783,10 +866,14 @@ def _name_components(got, codes, k):
         "The mean is added: it must be subtracted": codes + codes.mean(0),
     }
     wrong = [(*_eigen(one.T @ one / (count - 1)), hint) for hint, one in shifts.items()]
+    wrong += [(*_eigen(centred.T @ centred / count - 1), "1 is subtracted from the covariance: brackets around N - 1")]
     known = [(_turned(one[:k]), hint + ".") for one, _, hint in wrong]
     known += [
         (_turned(rows.flip(0)[:k]), "The components begin with the smallest variance: eigh sorts in ascending order."),
         (_turned(rows.flip(0)[-k:]), "The right components, but the smallest comes first: turn them round."),
+        (_turned(rows[-k:]), "Those are the components of the k smallest variances: turn them round, then take k."),
+        (_turned(rows.flip(0, 1)[:k]), "The numbers of each component are turned round, not their order: flip(0)."),
+        (_turned(rows.flip(1)[:k]), "The numbers of each component are turned round as well: flip(0) alone."),
         (_turned(rows.T[:k]), "Those are rows of vectors: the eigenvectors are its columns."),
         (_turned(rows.T.flip(1)[:k]), "Those are rows of vectors: the eigenvectors are its columns."),
         (_turned(rows.T.flip(0)[:k]), "Those are rows of vectors: the eigenvectors are its columns."),
@@ -801,9 +888,12 @@ def _name_components(got, codes, k):
 
 
 def _name_variances(variances, right, values, count, dims, k):
-    seen = f" (the first is {variances[0]:.3f}, not {right[0]:.3f})."
+    at = int((variances - right).abs().nan_to_num(torch.inf).argmax())
+    seen = f" (variances[{at}] is {variances[at]:.3f}, not {right[at]:.3f})."
     known = [
         (values.flip(0)[:k], "The variances begin with the smallest: they belong to the components, in the same order"),
+        (values[-k:], "Those are the k smallest variances: turn them round, then take k"),
+        (right.cumsum(0), "The variances are added up from component to component: each by itself"),
         (right.flip(0), "The variances are in ascending order: they belong to the components, in the same order"),
         (right * (count - 1) / count, "The variances are divided by N: divide the covariance by N - 1"),
         (right * (count - 1), "The covariance is not divided by N - 1"),
