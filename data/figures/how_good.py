@@ -1,4 +1,4 @@
-"""Draw the figure of notebook 04, how_good.png."""
+"""Draw the figures of notebook 04, how_good.png and left_out.png."""
 
 import torch
 from figures.drawing import CLASS_COLOURS, GREY, HERE, prepare, tiles
@@ -27,7 +27,8 @@ def make():
         strange = digits.test_labels == digit
         areas.append([how_good.auroc(values[~strange], values[strange]) for values in (score, excess)])
         surprising = digits.test_images[score.topk(10).indices] if digit == 2 else surprising
-    draw_how_good(bounds, surprising, areas)
+    draw_how_good(bounds, surprising)
+    draw_left_out(areas)
 
 
 def train_on_elbo(digits, left_out):
@@ -69,28 +70,30 @@ def outline_of(images):
     return sum(images.diff(dim=dim).abs().flatten(1).sum(dim=1) for dim in (2, 3))
 
 
-def draw_how_good(bounds, surprising, areas):
-    """Draw the bound against K, the ten most surprising digits without the 2, and the AUROC of each digit left out."""
-    figure = Figure(figsize=(12, 3.3), dpi=100, layout="constrained")
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.15))
+def draw_how_good(bounds, surprising):
+    """Draw the bound against K, and the ten most surprising digits without the 2."""
+    figure = Figure(figsize=(10, 3.3), dpi=100, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
     left.plot(bounds.keys(), bounds.values(), marker="o", color=CLASS_COLOURS[0])
     left.set_xscale("log", base=2)
     left.set_xticks(list(bounds), list(bounds))
     left.set(xlabel="draws per image, K", ylabel="bound on ln p(x), nats", title="A bound, held-out digits")
-    middle.imshow(tiles(surprising, 5, padding=1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    middle.set(title="Most surprising to a model without the 2", xticks=[], yticks=[])
-    middle.spines[:].set_visible(False)
-    for values, marker, colour, name in zip(
-        zip(*areas, strict=True),
-        "os",
-        (CLASS_COLOURS[7], CLASS_COLOURS[5]),
-        ("by surprise", "like with like"),
-        strict=True,
-    ):
-        right.plot(range(10), values, marker, color=colour, label=name)
-    right.axhline(0.5, color=GREY, linewidth=1, linestyle="--")
-    right.set(xticks=range(10), ylim=(0, 1), xlabel="the digit left out", ylabel="AUROC", title="How well it is found")
-    right.legend(loc="lower right")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
+    left.grid(alpha=0.3)
+    right.imshow(tiles(surprising, 5, padding=1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    right.set(title="Most surprising to a model without the 2", xticks=[], yticks=[])
+    right.spines[:].set_visible(False)
     figure.savefig(HERE / "how_good.png")
+
+
+def draw_left_out(areas):
+    """Draw the AUROC of each digit left out, by its surprise and compared like with like."""
+    figure = Figure(figsize=(6.5, 3.3), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    by_surprise, like_with_like = zip(*areas, strict=True)
+    axes.plot(range(10), by_surprise, "o", color=CLASS_COLOURS[7], label="by surprise")
+    axes.plot(range(10), like_with_like, "s", color=CLASS_COLOURS[5], label="like with like")
+    axes.axhline(0.5, color=GREY, linewidth=1, linestyle="--")
+    axes.set(xticks=range(10), ylim=(0, 1), xlabel="the digit left out", ylabel="AUROC", title="How well it is found")
+    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
+    figure.savefig(HERE / "left_out.png")

@@ -593,7 +593,7 @@ def _walk(got, start, end, kind):
 def thickness(images):
     """Return the thickness of the strokes in pixels: twice the inked area over the length of its outline.
 
-    images: (N, 1, H, W) in [-1, 1] -> (N,); nan for an image of one colour.
+    images: (N, 1, H, W) in [-1, 1] -> (N,); nan for a black image, inf for any other of one colour.
     """
     # how much ink there is on each pixel, from 0 for black (-1) to 1 for white (1): (N, H, W)
     ink = (images[:, 0] + 1) / 2
@@ -924,10 +924,10 @@ REMINDERS = {
 
 check = Check(
     {
-        "3.1": Exercise("the map", 10, 7, (quantile_grid, lay_out, place), probe_map),
+        "3.1": Exercise("the map", 15, 7, (quantile_grid, lay_out, place), probe_map),
         "3.2": Exercise("one dimension at a time", 10, 4, (by_activity, traverse), probe_traverse),
         "3.3": Exercise("slerp", 10, 3, (slerp,), probe_slerp),
-        "3.4": Exercise("a direction with a meaning", 10, 6, (thickness, attribute_direction), probe_attribute),
+        "3.4": Exercise("a direction with a meaning", 15, 6, (thickness, attribute_direction), probe_attribute),
         "3.5": Exercise("principal components", 5, 4, (pca,), probe_pca),
     },
     REMINDERS,
