@@ -141,7 +141,7 @@ HARMLESS = {
     "formula": ("2.2", RATIO, "0.5 * (z**2 - (z - mu) ** 2 / logvar.exp() - logvar).sum(-1)"),
     "a mean with a sum": ("2.2", "log_ratio.mean(dim=0)", "log_ratio.sum(0) / num_samples"),
     "mse_loss, summed": ("2.3", ERROR, "__import__('torch').nn.functional.mse_loss(recon, x, reduction='sum') / (2 * len(x))"),
-    "sum over three": ("2.3", ERROR, "((recon - x) ** 2).sum(dim=(1, 2, 3)).mean() / 2"),
+    "error over three dimensions": ("2.3", ERROR, "((recon - x) ** 2).sum(dim=(1, 2, 3)).mean() / 2"),
     "sum over the batch": ("2.3", ERROR, "(recon - x).square().sum() / x.shape[0] * 0.5"),
     "rate by hand": ("2.3", RATE, "kl_divergence(mu, logvar).sum() / len(mu)"),
     "mean first": ("2.3", RATE, "kl_divergence(mu, logvar).mean(0).sum()"),
@@ -152,7 +152,7 @@ HARMLESS = {
     "by hand": ("2.4", VARIANCE, "(mu - mu.mean(dim=0)).pow(2).mean(dim=0)"),
     "std squared": ("2.4", VARIANCE, "mu.std(0) ** 2"),
     "item": ("2.4", COUNT, "(variance > threshold).sum().item()"),
-    "a tensor": ("2.4", COUNT, "(variance > threshold).sum()"),
+    "a tensor count": ("2.4", COUNT, "(variance > threshold).sum()"),
     "python": ("2.4", COUNT, "sum(1 for v in variance if v > threshold)"),
     "count_nonzero": ("2.4", COUNT, "torch.count_nonzero(variance > threshold).item()"),
 }  # fmt: skip

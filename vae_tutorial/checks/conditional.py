@@ -66,7 +66,7 @@ def handwriting_grid(model, z, num_classes=10):
 
     model: a ConditionalVAE, whose mode is restored; z: (N, D), on its device
     -> images: (N * num_classes, 1, 32, 32) in [-1, 1], row by row, in eval mode and without gradients.
-    Source: Kingma et al. 2014, figure 1.
+    Source: Kingma et al. 2014, figure 1a.
     """
     # every code as often as there are classes, its copies next to each other: (N * num_classes, D)
     codes = z.repeat_interleave(num_classes, dim=0)
