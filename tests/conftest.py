@@ -1,0 +1,18 @@
+"""What all tests share: one thread, and how many examples hypothesis tries."""
+
+import os
+
+from effort import effort
+from hypothesis import HealthCheck, settings
+
+# where other programs run too, two threads wait for each other most of the time
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile(
+    "tests",
+    max_examples=effort(default=300, long=10_000),
+    deadline=None,  # a timed test is a test of the machine
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    print_blob=True,
+)
+settings.load_profile("tests")
