@@ -13,10 +13,11 @@ import vae_tutorial
 PACKAGE = Path(vae_tutorial.__file__).parent
 NEEDED = {"", "model", "loss", "data", "train", "latent"}  # "" is the package itself
 ALLOWED = {
-    **dict.fromkeys(["", "model", "loss", "data", "latent", "plots", "exercises"], set()),
+    **dict.fromkeys(["", "model", "loss", "data", "latent", "plots", "exercises", "checkpoint"], set()),
     "train": {"loss"},
+    "parallel": {"train"},
     "checks": {"checks", "model", "loss", "train", "latent"},
-    "__main__": {"model", "loss", "data", "train", "latent", "plots", "exercises", "checks"},
+    "__main__": {"model", "loss", "data", "train", "latent", "plots", "exercises", "checks", "checkpoint", "parallel"},
 }
 
 

@@ -1,0 +1,108 @@
+"""Checkpoints of a training run: written whole or not at all, read without running anything that is in them."""
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import torch
+
+
+def save_checkpoint(path, model, optimizer, loader, history, settings, noise):
+    """Write all that a run needs to go on after its last epoch as if it had never stopped.
+
+    loader: whose generator gives the order of the images; history: as vae_tutorial.train.fit keeps it;
+    settings: {name: number or word}, which a run that goes on must share; noise: random_state of every process.
+    A file that stands at path is replaced at once and whole: whoever is killed meanwhile leaves the old one.
+    Raises OSError when the folder cannot be written; the old file stays.
+    """
+    state = {
+        "settings": settings,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "order": loader.generator.get_state(),
+        "noise": noise,
+        "history": history,
+    }
+    buffer = io.BytesIO()  # so that a full disk is an OSError, which torch.save would hide
+    torch.save(state, buffer)
+    replace_file(path, buffer.getvalue())
+
+
+def load_checkpoint(path, model, optimizer, loader, settings, process=0):
+    """Bring model, optimizer, loader and the generators to where a checkpoint left them; return its history.
+
+    All of them are built as for the run that wrote it, with the same settings; process is the number of this one.
+    Raises ValueError for other settings and for a file that is broken or holds anything but tensors and plain values,
+    FileNotFoundError when there is none.
+    """
+    state = _read(path)
+    try:
+        _require_same_settings(path, state["settings"], settings)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate  # the peak, not where the schedule was: fit takes the schedule up from the history
+        loader.generator.set_state(state["order"])
+        _set_random_state(next(model.parameters()).device, state["noise"][process])
+        return {part: [tuple(map(float, row)) for row in state["history"][part]] for part in ("train", "held_out")}
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path} is no checkpoint of such a run ({_one_line(error)}): {_REMEDY}") from None
+
+
+def random_state(device):
+    """Return the states of the generators from which noise is drawn on a device, as a list of tensors."""
+    return [generator.get_rng_state() for generator in _generators(device)]
+
+
+def replace_file(path, content):
+    """Write bytes to a file beside path and move it there, so that path never holds a part of them."""
+    unfinished = Path(f"{path}.unfinished")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written ({_one_line(error)}): make room, or choose another folder.") from None
+
+
+_REMEDY = "delete it and start anew, or choose another folder."
+
+
+def _read(path):
+    try:
+        with zipfile.ZipFile(path) as file:  # torch.load does not hold its content against the checksums in it
+            if (broken := file.testzip()) is not None:
+                raise ValueError(f"{broken} fails its checksum")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no checkpoint {path}: start a run before going on with it.") from None
+    except Exception as error:  # a hostile or broken file may raise anything
+        raise ValueError(f"{path} is broken, or is no checkpoint ({_one_line(error)[:200]}): {_REMEDY}") from None
+    return state
+
+
+def _require_same_settings(path, written, given):
+    for name, value in given.items():
+        if written[name] != value:
+            raise ValueError(
+                f"{path} was written by a run with {name} = {written[name]}, but {name} is {value}: "
+                f"give the same settings, or start another run in another folder."
+            )
+
+
+def _set_random_state(device, states):
+    for generator, state in zip(_generators(device), states, strict=True):
+        generator.set_rng_state(state)
+
+
+def _generators(device):
+    return [torch] if device.type == "cpu" else [torch, torch.get_device_module(device)]
+
+
+def _one_line(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())

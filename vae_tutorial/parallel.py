@@ -1,0 +1,87 @@
+"""One run on several processes: each takes its part of every batch, and all take the same step.
+
+torchrun starts the processes and numbers them; DistributedDataParallel averages their gradients, and gives all the
+BatchNorm statistics of process 0. Only what differs from a run on one process is here.
+"""
+
+import os
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from vae_tutorial.train import order_for_speed, train_step
+
+LOST = "another process of this run ended before it: start the same command again with --resume"
+
+
+def place():
+    """Return (rank, count): the number of this process and how many there are; (0, 1) without torchrun."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+@contextmanager
+def joined(device):
+    """Let the processes find each other, by gloo between CPUs and nccl between CUDA devices, and part at the end.
+
+    Raises ValueError for another device, ConnectionError when another process is lost.
+    """
+    backends = {"cpu": "gloo", "cuda": "nccl"}
+    if device.type not in backends:
+        raise ValueError(f"Several processes run on cpu or cuda, but the device is {device}: leave torchrun out.")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(backends[device.type])
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo raises a plain RuntimeError, "Connection closed by peer" or "reset by peer"
+        if isinstance(error, dist.DistBackendError) or "onnection" in str(error):
+            raise ConnectionError(LOST) from error
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def share(model):
+    """Wrap a model so that backward() averages the gradients over the processes."""
+    order_for_speed(model)  # before it is wrapped: the gradients' buffers take the weights' order in memory
+    return DistributedDataParallel(model)
+
+
+class Part:
+    """Iterate over a loader's batches; of each give this process its part, every count-th image from rank on.
+
+    A batch that count does not divide loses its last images, so that all parts weigh the same.
+    """
+
+    def __init__(self, loader, rank, count):
+        self.loader, self.rank, self.count = loader, rank, count
+
+    def __len__(self):
+        rest = len(self.loader.images) % self.loader.batch_size
+        return len(self.loader) - (0 < rest < self.count)
+
+    def __iter__(self):
+        for images, labels in self.loader:
+            even = len(images) // self.count * self.count
+            if even:
+                yield images[self.rank : even : self.count], labels[self.rank : even : self.count]
+
+
+def shared_step(model, x, optimizer, loss_fn):
+    """Take train_step on this process's part; return the parts of the loss as means over all processes.
+
+    So all see a loss that is no longer finite at the same step, and stop together.
+    """
+    parts = torch.tensor(train_step(model, x, optimizer, loss_fn), device=x.device)
+    dist.all_reduce(parts)
+    return tuple((parts / dist.get_world_size()).tolist())
+
+
+def collect(value):
+    """Return the values of all processes, in their order, on every process."""
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
