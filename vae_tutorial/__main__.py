@@ -51,7 +51,6 @@ def train(options):
     path = options.folder / "checkpoint.pt"
     if path.exists() and not options.resume:
         raise ValueError(f"{path} is there already: go on with it by --resume, or choose another --folder.")
-    options.folder.mkdir(parents=True, exist_ok=True)
     with parallel.joined(device) if count > 1 else nullcontext():
         return _train(options, path, device, rank, count)
 
@@ -72,6 +71,7 @@ def choose_device(name, count=1):
 
 def _train(options, path, device, rank, count):
     data = load_images(options.dataset)
+    options.folder.mkdir(parents=True, exist_ok=True)
     loader = Loader(data.train_images.to(device), data.train_labels.to(device), options.batch_size, options.seed)
     torch.manual_seed(options.seed)  # the same weights in every process
     model = VAE(Encoder(1, WIDTH, LATENT_DIM), Decoder(1, WIDTH, LATENT_DIM)).to(device)

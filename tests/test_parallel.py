@@ -1,0 +1,190 @@
+"""Several processes, held against one that goes through the same parts; and what a process that dies leaves."""
+
+import copy
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_main import SMALL
+
+from vae_tutorial import parallel
+from vae_tutorial.data import Loader
+from vae_tutorial.loss import vae_loss
+from vae_tutorial.model import VAE, Decoder, Encoder
+
+STEPS = 4
+
+
+def build():
+    torch.manual_seed(0)
+    model = VAE(Encoder(1, 4, 8), Decoder(1, 4, 8))
+    return model, torch.optim.Adam(model.parameters(), lr=1e-2)
+
+
+def load():
+    images = torch.rand(8 * STEPS, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return Loader(images, torch.arange(len(images)), batch_size=8)
+
+
+def tensors(model):
+    gradients = {f"{name}.grad": weight.grad for name, weight in model.named_parameters()}
+    return {name: value.detach().clone() for name, value in {**model.state_dict(), **gradients}.items()}
+
+
+def one_of_two(rank, port, folder):
+    """Train on one of two processes; write what the model and the loss are after every step."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    model, optimizer = build()
+    torch.manual_seed(10 + rank)
+    rows = []
+    with parallel.joined(torch.device("cpu")):
+        shared = parallel.share(model).train()
+        for x, _ in parallel.Part(load(), *parallel.place()):
+            parts = parallel.shared_step(shared, x, optimizer, vae_loss)
+            rows.append((parts, tensors(model)))
+        assert parallel.collect(rank) == [0, 1]
+    torch.save(rows, f"{folder}/{rank}.pt")
+
+
+def both_on_one():
+    """Go through the same parts one after the other; return the same rows."""
+    model, optimizer = build()
+    model.train()
+    loaders = [parallel.Part(load(), rank, 2) for rank in range(2)]
+    noise = [torch.Generator().manual_seed(10 + rank).get_state() for rank in range(2)]
+    rows = []
+    for (x0, _), (x1, _) in zip(*loaders, strict=True):
+        other = copy.deepcopy(model)  # with the weights and BatchNorm statistics of the first
+        results = []
+        for rank, (net, x) in enumerate([(model, x0), (other, x1)]):
+            torch.set_rng_state(noise[rank])
+            recon, mu, logvar = net(x)
+            noise[rank] = torch.get_rng_state()
+            results.append(vae_loss(recon, x, mu, logvar))
+        optimizer.zero_grad()
+        other.zero_grad()
+        results[0][0].backward()
+        results[1][0].backward()
+        for weight, twin in zip(model.parameters(), other.parameters(), strict=True):
+            weight.grad = (weight.grad + twin.grad) / 2
+        optimizer.step()
+        rows.append((tuple((a + b).item() / 2 for a, b in zip(*results, strict=True)), tensors(model)))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Run two processes; return the rows of each."""
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    work = torch.multiprocessing.get_context("spawn")
+    processes = [work.Process(target=one_of_two, args=(rank, port, folder), daemon=True) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def test_two_processes_do_what_one_does_with_the_same_parts_and_noise(two):
+    wanted = both_on_one()
+    assert len(two[0]) == len(wanted) == STEPS
+    for (parts, state), (wanted_parts, wanted_state) in zip(two[0], wanted, strict=True):
+        assert parts == pytest.approx(wanted_parts, abs=1e-5)
+        for name, value in wanted_state.items():
+            torch.testing.assert_close(state[name], value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_both_processes_have_the_same_loss_gradients_and_weights(two):
+    for (parts, state), (other_parts, other_state) in zip(*two, strict=True):
+        assert parts == other_parts
+        shared = [name for name in state if "running" not in name]  # which process 0 hands on in the next step
+        assert len(shared) > 40 and all(torch.equal(state[name], other_state[name]) for name in shared)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize(("images", "batch_size"), [(12, 4), (13, 4), (14, 4), (5, 8), (2, 8)])
+def test_the_parts_of_a_batch_are_equal_and_no_image_is_in_two(images, batch_size, count):
+    loader = Loader(torch.zeros(images, 1), torch.arange(images), batch_size, seed=None)
+    parts = [parallel.Part(loader, rank, count) for rank in range(count)]
+    batches = [[labels.tolist() for _, labels in part] for part in parts]
+    assert [len(part) for part in parts] == [len(rows) for rows in batches]
+    assert all(len({len(rows) for rows in together}) == 1 for together in zip(*batches, strict=True))
+    seen = [label for rows in batches for labels in rows for label in labels]
+    assert len(set(seen)) == len(seen)
+    assert len(seen) == sum(len(labels) // count * count for _, labels in loader)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_parts_images_are_those_of_its_labels(count):
+    numbers = torch.arange(10)
+    loader = Loader(numbers[:, None].float(), numbers, 4)
+    for rank in range(count):
+        assert all(torch.equal(x[:, 0].long(), labels) for x, labels in parallel.Part(loader, rank, count))
+
+
+def torchrun(folder, code="", *options):
+    """Run the program on forty images in two processes; return its exit status and what it printed."""
+    script = folder / "small.py"
+    script.write_text(f"{SMALL}\n{code}\nif __name__ == '__main__':\n    sys.exit(program.main())\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    settings = ["--folder", str(folder / "run"), "--epochs", "3", "--batch-size", "20", "--device", "cpu", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, env=environment, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+KILL_THE_SECOND = """
+import os, signal
+step, count = program.parallel.shared_step, iter(range(100))
+
+def die_in_the_third_step(*args):
+    if program.parallel.place()[0] == 1 and next(count) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(*args)
+
+program.parallel.shared_step = die_in_the_third_step
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills a process by a signal that Windows lacks")
+def test_a_killed_process_ends_the_run_with_a_sentence_and_resume_goes_on(tmp_path):
+    status, words = torchrun(tmp_path, KILL_THE_SECOND)
+    assert status != 0 and f"python -m vae_tutorial: {parallel.LOST}" in words
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    status, words = torchrun(tmp_path, "", "--resume")
+    assert status == 0 and words.count("after epoch 3, held-out") == 1
+    assert words.count("epoch 2/3") > 0 and "epoch 1/3" not in words
+
+
+def test_progress_and_files_come_from_the_first_process_alone(tmp_path):
+    status, words = torchrun(tmp_path)
+    assert status == 0, words
+    assert words.count("epoch 3/3:  100% |") <= 2 and words.count("written to") == 1
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
+        "checkpoint.pt",
+        "history.csv",
+        "pictures.png",
+    ]
+    assert len(torch.load(tmp_path / "run" / "checkpoint.pt")["noise"]) == 2
+
+
+def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(tmp_path):
+    status, words = torchrun(tmp_path, "", "--batch-size", "21")
+    assert status != 0 and "--batch-size is 21: it must be a multiple of the 2 processes" in words
+
+
+def test_a_device_without_a_backend_is_refused():
+    with (
+        pytest.raises(ValueError, match="run on cpu or cuda, but the device is meta"),
+        parallel.joined(torch.device("meta")),
+    ):
+        pytest.fail("joined")
