@@ -60,8 +60,8 @@ class Part:
         self.loader, self.rank, self.count = loader, rank, count
 
     def __len__(self):
-        rest = len(self.loader.images) % self.loader.batch_size
-        return len(self.loader) - (0 < rest < self.count)
+        full, rest = divmod(len(self.loader.images), self.loader.batch_size)
+        return full * (self.loader.batch_size >= self.count) + (rest >= self.count)
 
     def __iter__(self):
         for images, labels in self.loader:
