@@ -11,6 +11,7 @@ import pytest
 import torch
 from effort import effort
 from PIL import Image
+from test_data import needs_real_mnist
 
 from vae_tutorial import __main__ as program
 from vae_tutorial.data import DATASETS
@@ -171,6 +172,26 @@ def test_the_variable_caps_the_epochs(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_TUTORIAL_EPOCHS", "1")
     run(tmp_path, epochs=5)
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 3
+
+
+MEASURE = """
+import resource, sys
+from vae_tutorial import __main__ as program
+
+unit = 1 if sys.platform == "darwin" else 1024
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+status = program.main(sys.argv[1:])
+print("beyond the imports:", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 2**30)
+sys.exit(status)
+"""
+
+
+@needs_real_mnist
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not tell the peak of a process this way")
+def test_all_of_mnist_needs_less_than_1_5_gib_beyond_the_imports(tmp_path):
+    options = ["--dataset", "mnist", "--device", "cpu", "--epochs", "1", "--batch-size", "256", "--folder", tmp_path]
+    done = subprocess.run([sys.executable, "-c", MEASURE, *options], capture_output=True, text=True, check=True)
+    assert 0.3 < float(done.stdout.split("beyond the imports:")[1]) < 1.5
 
 
 def start(folder, *options):

@@ -15,6 +15,7 @@ from vae_tutorial import parallel
 from vae_tutorial.data import Loader
 from vae_tutorial.loss import vae_loss
 from vae_tutorial.model import VAE, Decoder, Encoder
+from vae_tutorial.train import evaluate
 
 STEPS = 4
 
@@ -49,6 +50,7 @@ def one_of_two(rank, port, folder):
             parts = parallel.shared_step(shared, x, optimizer, vae_loss)
             rows.append((parts, tensors(model)))
         assert parallel.collect(rank) == [0, 1]
+        assert evaluate(shared, load().images) == evaluate(model, load().images)
     torch.save(rows, f"{folder}/{rank}.pt")
 
 

@@ -10,7 +10,7 @@ import torch
 from vae_tutorial.data import Loader, load_images
 from vae_tutorial.loss import elbo_loss, vae_loss
 from vae_tutorial.model import VAE, Decoder, Encoder, reparameterize
-from vae_tutorial.train import evaluate, fit, train_epoch, train_step
+from vae_tutorial.train import evaluate, fit, order_for_speed, train_epoch, train_step
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -404,3 +404,37 @@ def test_weights_that_are_not_trained_may_be_missing_in_the_optimizer():
     before = weights(model.encoder)
     run(model, optimizer=optimize(model.decoder))
     assert torch.equal(weights(model.encoder), before)
+
+
+def test_a_history_that_is_given_is_filled_in_place():
+    history = {"train": [], "held_out": []}
+    assert run(build(), history=history) is history
+    assert [len(rows) for rows in history.values()] == [2, 2]
+
+
+def test_a_history_that_holds_epochs_is_gone_on_with():
+    model, seen = build(), []
+    optimizer = optimize(model)
+    history = run(model, optimizer=optimizer, epochs=2, one_cycle=False)
+    first = copy.deepcopy(history)
+    options = dict(optimizer=optimizer, epochs=5, one_cycle=False, after_epoch=seen.append, history=history)
+    assert run(model, **options) is history and seen == [3, 4, 5]
+    assert all(history[part][:2] == first[part] and len(history[part]) == 5 for part in first)
+
+
+def test_a_history_that_holds_all_epochs_is_not_trained_on():
+    model = build()
+    history = run(model, epochs=2)
+    before = everything(model)
+    run(model, epochs=2, history=history, train_step=lambda *args: pytest.fail("trained"))
+    assert torch.equal(everything(model), before)
+
+
+def test_the_order_in_memory_changes_no_weight_and_no_result():
+    model, x = build().eval(), images(5)
+    before, wanted = everything(model), model(x)
+    order_for_speed(model)
+    assert model.encoder.conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(everything(model), before)
+    for got, want in zip(model(x), wanted, strict=True):
+        torch.testing.assert_close(got, want)
