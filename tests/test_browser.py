@@ -21,7 +21,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason='no Playwright: p
 expect = playwright.expect
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 120_000  # milliseconds, for whatever a page must show: a timed test is a test of the machine
+PATIENCE = 300_000  # milliseconds, for whatever a page must show: a timed test is a test of the machine
 # where there are pictures, and all of them are loaded
 ALL_PICTURES = "at => (all => all.length && all.every(img => img.naturalWidth))([...document.querySelectorAll(at)])"
 WRONG, RIGHT = "return -0.5 * (1 + logvar - mu - logvar.exp())", "return -0.5 * (1 + logvar - mu.pow(2) - logvar.exp())"
