@@ -243,6 +243,15 @@ def test_without_a_network_the_error_comes_at_once(monkeypatch):
     refused("no such host")
 
 
+@pytest.mark.parametrize("place", ["", "MNIST", "MNIST/raw"])
+def test_where_a_file_is_in_the_way_the_next_folder_is_taken(place, mirror, folders, tmp_path):
+    (folders[0] / place).parent.mkdir(parents=True, exist_ok=True)
+    (folders[0] / place).write_text("a file, where a folder should be")
+    before = set(names_below(tmp_path))
+    assert same(load_images("mnist"), FILES)
+    assert set(names_below(tmp_path)) == before | whole("cache")
+
+
 @contextmanager
 def without_rights():
     """Act as a user who owns nothing, where the test runs as root."""
@@ -299,7 +308,7 @@ def test_where_all_folders_are_read_only_each_is_named(mirror, shared, monkeypat
     folders = isolate(monkeypatch, shared)
     make_read_only(folders[0], folders[2])
     with without_rights():
-        refused(f"{folders[0]}: [Errno 13]", f"{folders[2]}: [Errno 13]", "has room for it")
+        refused(f"{folders[0]}: [Errno 13]", f"{folders[2]}: [Errno 13]", "or has room for it")
     assert mirror.requests == []
 
 
@@ -317,7 +326,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(kilobytes, mirror, folders, tm
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1000, before[1]))
     try:
-        refused(f"{folders[0]}: [Errno 27] File too large", f"{folders[2]}: [Errno 27]", "has room for it")
+        refused(f"{folders[0]}: [Errno 27] File too large", f"{folders[2]}: [Errno 27]", "or has room for it")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert names_below(tmp_path) == ["cache", "named"]

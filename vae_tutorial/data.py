@@ -188,17 +188,16 @@ def _download(name):
             problems.append(f"{folder}: {_one_line(error)}")
     raise FileNotFoundError(
         f"The data set {name} is on none of {', '.join(map(str, _folders()))} and could not be downloaded "
-        f"({'; '.join(problems)}): try again with a network, set VAE_TUTORIAL_DATA to a folder that holds it or has "
-        f"room for it, or use VAE_TUTORIAL_DATASET=mnist-5k, the digits that ship."
+        f"({'; '.join(problems)}): try again when there is a network, set VAE_TUTORIAL_DATA to a folder that holds it "
+        f"or has room for it, or use VAE_TUTORIAL_DATASET=mnist-5k, the digits that ship."
     )
 
 
 def _fetch(name, raw):
     """Download a data set from the first of its mirrors that gives all of it."""
     kind, problems = _TORCHVISION[name], []
-    for mirror in sorted(
-        kind.mirrors, key=lambda url: not url.startswith("https:")
-    ):  # torchvision 0.21 begins with a dead one
+    # torchvision 0.21 begins with a mirror over http that is gone
+    for mirror in sorted(kind.mirrors, key=lambda url: not url.startswith("https:")):
         try:
             return _fetch_from(mirror, kind.resources, str(raw))
         # the first three are OSErrors, but none is a disk's
