@@ -3,6 +3,7 @@
 import http.client
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,13 @@ def stop_in_a_chunk(handler, body):
     handler.wfile.write(b"%x\r\n" % len(body) + body[: len(body) // 2])
 
 
+def reset_in_the_middle(handler, body):
+    give(handler, body[: len(body) // 2], length=len(body))
+    at_once = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    socket.close(handler.connection.detach())
+
+
 def stall(handler, body):
     handler.server.closing.wait()
 
@@ -113,6 +121,7 @@ FAULTS = {
     "stalls": stall,
     "stalls in the middle": stall_in_the_middle,
     "hangs up": lambda handler, body: None,
+    "resets in the middle": reset_in_the_middle,
     "speaks no HTTP": lambda handler, body: handler.wfile.write(b"220 welcome\r\n"),
     "sends nothing": lambda handler, body: give(handler, b""),
     "sends a page to log in": lambda handler, body: give(handler, b"<html>Log in to the Wi-Fi</html>"),
