@@ -1,24 +1,28 @@
-"""Data sets and the loader, held against torchvision's Resize, the shipped bytes and faked folders; never downloads."""
+"""Data sets, held against torchvision's Resize and the published bytes, in folders that are not as they should be."""
 
+import hashlib
+import io
 import os
-from urllib.error import URLError
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small_sets import SHAPES, isolate, publish, same, small_set, write_files
 from torchvision import datasets
 from torchvision.transforms.v2.functional import resize
 
 from vae_tutorial import data
-from vae_tutorial.data import DATASETS, Loader, load_images
+from vae_tutorial.data import DATASETS, load_images
 
 REAL = os.environ.get("VAE_TUTORIAL_DATA", "")
-RAW_FILES = {
-    "train-images-idx3-ubyte": (60_000, 28, 28),
-    "train-labels-idx1-ubyte": (60_000,),
-    "t10k-images-idx3-ubyte": (10_000, 28, 28),
-    "t10k-labels-idx1-ubyte": (10_000,),
-}
+FILES = small_set()
 needs_real_mnist = pytest.mark.skipif(
     not os.path.isdir(os.path.join(REAL, "MNIST", "raw")), reason="VAE_TUTORIAL_DATA holds no MNIST/raw"
 )
@@ -27,13 +31,12 @@ needs_real_mnist = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
     """Keep every folder in tmp_path and every download a failure; return where data sets may lie, in their order."""
-    named, checkout, cache = [tmp_path / name for name in ("named", "checkout", "cache")]
-    monkeypatch.delenv("VAE_TUTORIAL_DATASET", raising=False)
-    monkeypatch.setenv("VAE_TUTORIAL_DATA", str(named))
-    monkeypatch.setattr(data, "_CHECKOUT", checkout)
-    monkeypatch.setattr("platformdirs.user_cache_path", lambda *args, **kwargs: cache)
-    fake_download(monkeypatch, RuntimeError("no network in tests"))
-    return [named, checkout, cache]
+
+    def download(*args, **kwargs):
+        raise RuntimeError("no network in tests")
+
+    monkeypatch.setattr(data, "download_and_extract_archive", download)
+    return isolate(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -49,29 +52,6 @@ def shipped():
 
 def is_checkout(monkeypatch, folder):
     monkeypatch.setattr(data, "_SHIPPED", folder / data.SHIPPED_FILE)
-
-
-def write_raw(folder, files=RAW_FILES):
-    """Write zeros in torchvision's layout; the files are sparse, so that they cost nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, shape in files.items():
-        header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes()
-        (folder / name).write_bytes(header)
-        os.truncate(folder / name, len(header) + np.prod(shape))
-
-
-def fake_download(monkeypatch, error=None):
-    def download(self):
-        files = RAW_FILES if error is None else {"train-labels-idx1-ubyte": (60_000,)}
-        write_raw(data.Path(self.raw_folder), files)
-        if error:
-            raise error
-
-    monkeypatch.setattr(datasets.MNIST, "download", download)
-
-
-def names_below(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def as_keys(images):
@@ -118,23 +98,43 @@ def test_loading_twice_gives_the_same(digits):
     assert all(torch.equal(*parts) for parts in zip(digits, load_images(), strict=True))
 
 
-def test_the_shipped_file_is_the_one_of_the_checksum(tmp_path, monkeypatch):
+@pytest.mark.parametrize("content", [b"", b"PK", data._SHIPPED.read_bytes()[:-1], b"<html>404</html>"])
+def test_shipped_digits_that_are_not_those_that_ship_are_refused(content, tmp_path, monkeypatch):
+    is_checkout(monkeypatch, tmp_path)
+    data._SHIPPED.write_bytes(content)
+    refused(ValueError, data._SHIPPED, "missing or broken", f"{len(content)} bytes", "install vae_tutorial again")
+
+
+def test_one_changed_bit_of_the_shipped_digits_is_found(tmp_path, monkeypatch):
     content = bytearray(data._SHIPPED.read_bytes())
     content[len(content) // 2] ^= 1
     is_checkout(monkeypatch, tmp_path)
     data._SHIPPED.write_bytes(content)
-    refused(ValueError, data._SHIPPED, "missing or broken", "install vae_tutorial again")
+    refused(ValueError, data._SHIPPED, "missing or broken", "another checksum", "install vae_tutorial again")
 
 
 def test_a_missing_shipped_file_is_named(tmp_path, monkeypatch):
     is_checkout(monkeypatch, tmp_path / "empty")
-    refused(ValueError, data._SHIPPED, "missing or broken", "install vae_tutorial again")
+    refused(ValueError, data._SHIPPED, "No such file", "install vae_tutorial again")
 
 
 @pytest.mark.parametrize("by_variable", [True, False])
 def test_an_unknown_name_is_refused(by_variable, monkeypatch):
     monkeypatch.setenv("VAE_TUTORIAL_DATASET", "emnist" if by_variable else "mnist-5k")
     refused(ValueError, "'emnist'", "choose one of", *DATASETS, name=None if by_variable else "emnist")
+
+
+NAMES = st.none() | st.integers() | st.text() | st.binary() | st.lists(st.text()) | st.lists(st.text()).map(np.array)
+
+
+@given(NAMES)
+def test_what_is_no_name_of_a_data_set_is_refused(name):
+    if name is None or isinstance(name, str) and name in DATASETS:
+        return
+    with pytest.raises(
+        ValueError, match="(?s)^The data set .*is unknown: choose one of mnist-5k, mnist, fashion-mnist"
+    ):
+        load_images(name)
 
 
 def test_the_variable_names_the_data_set(monkeypatch):
@@ -191,108 +191,142 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     refused(ValueError, tmp_path / "digits", name="mnist")
 
 
-@pytest.mark.parametrize("file", RAW_FILES)
-@pytest.mark.parametrize("size", [None, 0, 10, 1000])
-def test_a_truncated_or_missing_file_is_a_clear_error(file, size, folders):
-    raw = folders[0] / "MNIST" / "raw"
-    write_raw(raw)
-    os.remove(raw / file) if size is None else os.truncate(raw / file, size)
-    refused(ValueError, "mnist", f"{raw} is broken or incomplete", "delete", "mnist-5k", name="mnist")
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_the_labels_and_pixels_are_those_of_the_files(name, folders, monkeypatch):
+    publish(monkeypatch, FILES, name)
+    write_files(data._raw(folders[0], name), FILES)
+    assert same(load_images(name), FILES)
 
 
-def test_a_set_of_another_size_is_a_clear_error(folders):
-    write_raw(folders[0] / "MNIST" / "raw", RAW_FILES | {"train-images-idx3-ubyte": (100, 28, 28)})
-    refused(ValueError, "broken or incomplete", "(100, 28, 28)", name="mnist")
+@pytest.fixture
+def raw(folders, monkeypatch):
+    """Write a small set as it should be, without anything to download it from; return where it lies."""
+    publish(monkeypatch, FILES)
+    write_files(folders[0] / "MNIST" / "raw", FILES)
+    return folders[0] / "MNIST" / "raw"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no mirror\nanswered"), URLError("no mirror answered")])
-def test_a_failed_download_offers_the_digits_that_ship(error, folders, monkeypatch):
-    fake_download(monkeypatch, error)
-    pieces = "mnist", folders[0], folders[2], "no mirror answered", "VAE_TUTORIAL_DATA to", "DATASET=mnist-5k"
-    refused(FileNotFoundError, *pieces, name="mnist")
+def broken(raw, file, *pieces):
+    pieces = f"The data set mnist in {raw} is broken", file, "delete that folder", "if you may not", "mnist-5k", *pieces
+    refused(ValueError, *pieces, name="mnist")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no"), URLError("no"), KeyboardInterrupt()])
-def test_a_failed_download_leaves_nothing_half_written(error, tmp_path, monkeypatch):
-    fake_download(monkeypatch, error)
-    with pytest.raises((FileNotFoundError, KeyboardInterrupt)):
-        load_images("mnist")
-    assert set(names_below(tmp_path)) <= {"named", "cache"}
-
-
+@pytest.mark.parametrize("file", SHAPES)
 @pytest.mark.parametrize(
-    ("name", "layout", "writable"), [("mnist", "MNIST", 0), ("mnist", "MNIST", 2), ("fashion-mnist", "FashionMNIST", 0)]
+    "change",
+    [
+        lambda content: b"",
+        lambda content: content[:10],
+        lambda content: content[:-1],
+        lambda content: content + b"0",
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: bytes([255] * 16) + content[16:],  # a header that announces 2**32 - 1 images
+        lambda content: pickle.dumps(content),
+        lambda content: b"<html>404</html>",
+    ],
+    ids=["empty", "header", "truncated", "longer", "one bit", "absurd header", "pickle", "page"],
 )
-def test_a_download_lands_in_the_first_writable_folder_alone(name, layout, writable, folders, tmp_path, monkeypatch):
-    fake_download(monkeypatch)
-    if writable:
-        folders[0].write_text("a file, so that no folder can be made here")
-    assert len(load_images(name).test_images) == 10_000
-    home = folders[writable].name
-    wanted = {home, f"{home}/{layout}", f"{home}/{layout}/raw", *[f"{home}/{layout}/raw/{file}" for file in RAW_FILES]}
-    assert set(names_below(tmp_path)) == wanted | {"named"}
+def test_a_file_that_is_not_the_published_one_is_refused(change, file, raw):
+    (raw / file).write_bytes(change(FILES[file]))
+    broken(raw, file, "another checksum")
 
 
-def numbered(count):
-    """Return images that hold their own number everywhere, and that number as label."""
-    numbers = torch.arange(count)
-    return numbers[:, None, None, None].expand(-1, 1, 2, 2).float(), numbers
+@given(st.sampled_from(list(SHAPES)), st.integers(0, 80_000), st.integers(0, 80_000), st.binary(max_size=50))
+def test_no_other_bytes_are_ever_taken_for_a_file(tmp_path, file, start, end, other):
+    path, content = tmp_path / file, FILES[file]
+    path.write_bytes(content[: min(start, end)] + other + content[max(start, end) :])
+    checksum = hashlib.sha256(content).hexdigest()
+    if path.read_bytes() == content:
+        assert data._verified(path, checksum) == content
+    else:
+        with pytest.raises(ValueError, match=f"{file}: .* another checksum"):
+            data._verified(path, checksum)
 
 
-def orders(loader, passes=1):
-    return [torch.cat([labels for _, labels in loader]).tolist() for _ in range(passes)]
+@pytest.mark.parametrize("file", SHAPES)
+def test_a_missing_file_is_named(file, raw):
+    (raw / file).unlink()
+    broken(raw, file, "No such file")
 
 
-@pytest.mark.parametrize("seed", [0, None])
-@pytest.mark.parametrize("batch_size", [1, 3, 10, 99])
-def test_a_pass_gives_every_image_once_with_its_label(batch_size, seed):
-    loader = Loader(*numbered(10), batch_size, seed)
-    for _ in range(2):
-        images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
-        assert sorted(labels.tolist()) == list(range(10))
-        assert torch.equal(images, numbered(10)[0][labels])
+@pytest.mark.parametrize("file", SHAPES)
+def test_a_folder_in_place_of_a_file_is_named(file, raw):
+    (raw / file).unlink()
+    (raw / file).mkdir()
+    broken(raw, file)
 
 
-@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 2]), (5, [5, 5]), (10, [10]), (32, [10])])
-def test_only_the_last_batch_is_smaller_and_len_counts_it(batch_size, sizes):
-    loader = Loader(*numbered(10), batch_size)
-    assert [len(images) for images, _ in loader] == sizes
-    assert len(loader) == len(sizes)
+def test_files_of_another_set_are_refused(raw):
+    write_files(raw, small_set(seed=1))
+    broken(raw, "train-images-idx3-ubyte", "another checksum")
 
 
-def test_every_pass_has_an_order_of_its_own():
-    first, second, third = orders(Loader(*numbered(100)), passes=3)
-    assert first != second != third != first
+class Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
 
 
-def test_the_same_seed_gives_the_same_orders_and_another_seed_others():
-    first, again, other = [orders(Loader(*numbered(100), seed=seed), passes=2) for seed in (3, 3, 4)]
-    assert first == again and first != other
+def test_nothing_is_unpickled_from_the_digits_that_ship(tmp_path, monkeypatch):
+    bait, content = tmp_path / "executed", io.BytesIO()
+    pickle.loads(pickle.dumps(Touch(bait))).close()
+    bait.unlink()  # so the bait does work
+    np.savez(content, images=np.array([Touch(bait)], object), labels=np.zeros(1))
+    is_checkout(monkeypatch, tmp_path)
+    data._SHIPPED.write_bytes(content.getvalue())
+    refused(ValueError, "missing or broken")
+    monkeypatch.setattr(data, "SHIPPED_SHA256", hashlib.sha256(content.getvalue()).hexdigest())
+    refused(ValueError, "allow_pickle=False")
+    assert not bait.exists()
 
 
-def test_no_seed_keeps_the_order_as_it_is():
-    assert orders(Loader(*numbered(10), 3, seed=None), passes=2) == [list(range(10))] * 2
+def test_a_cache_of_an_older_torchvision_is_not_read(raw, tmp_path):
+    processed = raw.parent / "processed"
+    processed.mkdir()
+    for file in ("training.pt", "test.pt"):
+        torch.save(Touch(tmp_path / "executed"), processed / file)
+    assert same(load_images("mnist"), FILES) and not (tmp_path / "executed").exists()
 
 
-def test_shuffling_leaves_the_global_generator_alone():
-    state = torch.get_rng_state()
-    list(Loader(*numbered(10)))
-    assert torch.equal(torch.get_rng_state(), state)
+@pytest.mark.parametrize("name", ["with space", "Übungen für Anfänger", "数字", "🙂", "100%25", "it's", "#1 [a]", "~"])
+@pytest.mark.parametrize("place", ["VAE_TUTORIAL_DATA", "cache", "checkout"])
+def test_a_folder_of_any_name_holds_data(name, place, tmp_path, monkeypatch):
+    folders = dict(zip(["VAE_TUTORIAL_DATA", "checkout", "cache"], isolate(monkeypatch, tmp_path / name), strict=True))
+    is_checkout(monkeypatch, folders["checkout"])
+    publish(monkeypatch, FILES)
+    write_files(folders[place] / "MNIST" / "raw", FILES)
+    assert same(load_images("mnist"), FILES)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_batches_stay_on_the_device_of_the_images():
-    images, labels = next(iter(Loader(*[part.cuda() for part in numbered(10)])))
-    assert images.is_cuda and labels.is_cuda
+@pytest.mark.parametrize("name", ["~nobody-here/data", "x" * 300, "a file/data"])  # too long for any file system
+def test_a_folder_that_cannot_be_goes_to_the_next(name, folders, tmp_path, monkeypatch):
+    (tmp_path / "a file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAE_TUTORIAL_DATA", name)
+    publish(monkeypatch, FILES)
+    refused(FileNotFoundError, os.path.expanduser(name), "no network in tests", name="mnist")
+    write_files(folders[2] / "MNIST" / "raw", FILES)
+    assert same(load_images("mnist"), FILES)
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_size_below_1_is_refused(batch_size):
-    with pytest.raises(ValueError, match=rf"^batch_size must be at least 1, but is {batch_size}\."):
-        Loader(*numbered(10), batch_size)
+CHILD = """
+import sys
+def refuse(event, args):
+    if event.startswith("socket."):
+        raise OSError("no network in this test")
+sys.addaudithook(refuse)
+import vae_tutorial.data as data
+print(ascii(data.__file__), data.load_images().train_labels.bincount().tolist())
+"""
 
 
-@pytest.mark.parametrize(("images", "labels"), [(0, 0), (10, 9), (9, 10)])
-def test_no_images_or_another_number_of_labels_is_refused(images, labels):
-    with pytest.raises(ValueError, match=rf"as many labels as images, at least one; got {images} and {labels}\."):
-        Loader(numbered(images)[0], numbered(labels)[1])
+def test_a_package_in_a_folder_of_any_name_loads_its_digits_without_touching_the_network(tmp_path, shipped):
+    checkout = tmp_path / "Übung 1, für alle"
+    shutil.copytree(Path(data.__file__).parent, checkout / "vae_tutorial", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(data._SHIPPED.parent, checkout / "data", ignore=lambda _, names: {*names} - {data.SHIPPED_FILE})
+    done = subprocess.run([sys.executable, "-c", CHILD], cwd=checkout, capture_output=True, text=True, timeout=600)
+    assert done.stdout == f"{ascii(str(checkout / 'vae_tutorial' / 'data.py'))} {[400] * 10}\n", done.stderr

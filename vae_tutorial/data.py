@@ -1,12 +1,15 @@
 """Digits as tensors, offline first: 5,000 of them ship with the package, more are found or downloaded."""
 
 import hashlib
+import io
 import math
 import os
+import socket
 import tempfile
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
+from urllib.error import URLError
 
 import numpy as np
 import platformdirs
@@ -14,10 +17,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision import datasets
+from torchvision.datasets.utils import download_and_extract_archive
 
 DATASETS = ("mnist-5k", "mnist", "fashion-mnist")
 SHIPPED_FILE = "mnist_5k.npz"
 SHIPPED_SHA256 = "246e0c30eeea57c8d0037d3f38c8e00651ec204cc61b8022563e9aeeb9d756f4"
+SHA256 = {  # of the unpacked files; torchvision publishes the MD5 of the packed ones, which unpack to these
+    "mnist": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "fashion-mnist": {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+}
+TIMEOUT = 20  # seconds that a mirror may say nothing
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent / "data"
@@ -40,10 +59,12 @@ def load_images(name=None):
     Returns Images: (N, 1, 32, 32) float32 in [-1, 1] and labels (N,); 4,000 + 1,000 images of mnist-5k,
     60,000 + 10,000 of mnist and fashion-mnist. Files are looked for in VAE_TUTORIAL_DATA, the checkout's
     data folder and the user's cache, then downloaded to the first of these that can be written.
-    Raises ValueError for an unknown name or a broken file, FileNotFoundError when nothing can be found or downloaded.
+    Raises ValueError for an unknown name or a file with another checksum, FileNotFoundError when nothing can be found
+    or downloaded.
     """
-    name = name or os.environ.get("VAE_TUTORIAL_DATASET") or "mnist-5k"
-    if name not in DATASETS:
+    if name is None:
+        name = os.environ.get("VAE_TUTORIAL_DATASET") or "mnist-5k"
+    if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(f"The data set {name!r} is unknown: choose one of {', '.join(DATASETS)}.")
     parts = _read_shipped() if name == "mnist-5k" else _read_torchvision(name)
     return Images(_as_images(parts[0]), parts[1].long(), _as_images(parts[2]), parts[3].long())
@@ -54,14 +75,16 @@ class Loader:
 
     images: (N, C, H, W), labels: (N,); a pass gives every image once, the last batch may be smaller.
     Every pass has an order of its own; the same seed gives the same orders. seed=None keeps the order as it is.
-    Raises ValueError for a batch size below 1, no images, or another number of labels.
+    Raises TypeError for what is no tensor, ValueError for a batch size below 1, a seed that is no whole number,
+    no images, or labels that are not one an image.
     """
 
     def __init__(self, images, labels, batch_size=32, seed=0):
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, but is {batch_size!r}.")
-        if len(images) == 0 or len(images) != len(labels):
-            raise ValueError(f"Needs as many labels as images, at least one; got {len(images)} and {len(labels)}.")
+        _require_pairs(images, labels)
+        if type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}.")
+        if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
+            raise ValueError(f"seed must be None or a whole number from 0 to 2**63 - 1, but is {seed!r}.")
         self.images, self.labels, self.batch_size = images, labels, batch_size
         self.generator = None if seed is None else torch.Generator().manual_seed(seed)
 
@@ -72,8 +95,19 @@ class Loader:
         order = torch.arange(len(self.images))
         if self.generator is not None:
             order = torch.randperm(len(self.images), generator=self.generator)
-        for index in order.to(self.images.device).split(self.batch_size):
+        for index in order.to(self.images.device).split(min(self.batch_size, len(order))):
             yield self.images[index], self.labels[index]
+
+
+def _require_pairs(images, labels):
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, but is a {type(value).__name__}: see torch.as_tensor.")
+    if images.ndim == 0 or labels.ndim == 0 or len(images) != len(labels) or len(images) == 0:
+        shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"images and labels must be equally many, at least one, but have the shapes {shapes}.")
+    if images.device != labels.device:
+        raise ValueError(f"images are on {images.device} and labels on {labels.device}: move them to one device.")
 
 
 def _as_images(pixels):
@@ -86,17 +120,32 @@ def _folders():
     """List where a data set may lie, in the order in which it is looked for."""
     named = os.environ.get("VAE_TUTORIAL_DATA")
     return [
-        *([Path(named).expanduser()] if named else []),
+        *([Path(os.path.expanduser(named))] if named else []),
         *([_CHECKOUT] if _SHIPPED.parent == _CHECKOUT else []),
         platformdirs.user_cache_path("vae_tutorial"),
     ]
 
 
+def _verified(path, sha256):
+    """Read a file; raise ValueError unless it holds the bytes that were published, and nothing else."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path.name}: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(f"{path.name}: {len(content)} bytes with another checksum than the published file")
+    return content
+
+
 def _read_shipped():
     """Read the shipped digits; every fifth of each class's 500 is held out."""
-    if not _SHIPPED.is_file() or hashlib.sha256(_SHIPPED.read_bytes()).hexdigest() != SHIPPED_SHA256:
-        raise ValueError(f"The digits that ship, {_SHIPPED}, are missing or broken: install vae_tutorial again.")
-    with np.load(_SHIPPED, allow_pickle=False) as file:
+    try:
+        content = _verified(_SHIPPED, SHIPPED_SHA256)
+    except ValueError as error:
+        raise ValueError(
+            f"The digits that ship, {_SHIPPED}, are missing or broken ({error}): clone or install vae_tutorial again."
+        ) from error
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
         pixels, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"])
     held_out = torch.arange(len(labels)) % 5 == 4
     return pixels[~held_out], labels[~held_out], pixels[held_out], labels[held_out]
@@ -104,46 +153,82 @@ def _read_shipped():
 
 def _read_torchvision(name):
     """Read a data set in torchvision's layout from the first folder that holds it, else download it."""
-    kind = _TORCHVISION[name]
-    folder = next((f for f in _folders() if _raw(f, kind).is_dir()), None) or _download(name)
+    holds = [folder for folder in _folders() if os.path.isdir(_raw(folder, name))]
+    raw = _raw(holds[0] if holds else _download(name), name)
     try:
-        train, test = kind(folder, train=True), kind(folder, train=False)
-        sizes = [tuple(part.shape) for part in (train.data, train.targets, test.data, test.targets)]
-        if sizes != [(60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,)]:
-            raise ValueError(f"it holds arrays of shape {sizes}")
-    except Exception as error:
+        return [_read_idx(raw / file, sha256) for file, sha256 in SHA256[name].items()]
+    except ValueError as error:
         raise ValueError(
-            f"The data set {name} in {_raw(folder, kind)} is broken or incomplete ({_one_line(error)}): delete that "
-            f"folder to download it again, or use VAE_TUTORIAL_DATASET=mnist-5k, the digits that ship."
+            f"The data set {name} in {raw} is broken or incomplete ({error}): delete that folder to have it downloaded "
+            f"again or, if you may not, use VAE_TUTORIAL_DATASET=mnist-5k, the digits that ship."
         ) from error
-    return train.data, train.targets, test.data, test.targets
+
+
+def _read_idx(path, sha256):
+    """Read one of torchvision's files, (N, 28, 28) or (N,); verified, its header has nothing more to say."""
+    shape, header = ((-1, 28, 28), 16) if "images" in path.name else ((-1,), 8)
+    content = bytearray(_verified(path, sha256))  # a tensor wants memory that can be written
+    return torch.frombuffer(content, dtype=torch.uint8, offset=header).view(shape)
 
 
 def _download(name):
-    """Let torchvision download and verify a data set beside its place, then move it there; return the folder."""
-    kind, problems = _TORCHVISION[name], []
+    """Download a data set beside its place, then move it there, in the first folder that can be written."""
+    problems = []
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder, prefix="download-") as unfinished:
-                kind(unfinished, download=True)
-                _raw(folder, kind).parent.mkdir(exist_ok=True)
-                _raw(unfinished, kind).rename(_raw(folder, kind))
+                _fetch(name, _raw(unfinished, name))
+                _move(_raw(unfinished, name), _raw(folder, name))
             return folder
-        except OSError as error:  # this folder cannot be written: try the next
-            problems.append(f"{folder}: {_one_line(error)}")
-        except (RuntimeError, HTTPException) as error:  # no mirror answered: another folder would not help
+        except ConnectionError as error:  # another folder would not help
             problems.append(_one_line(error))
             break
+        except OSError as error:  # no room, or not ours to write
+            problems.append(f"{folder}: {_one_line(error)}")
     raise FileNotFoundError(
         f"The data set {name} is on none of {', '.join(map(str, _folders()))} and could not be downloaded "
-        f"({'; '.join(problems)}): set VAE_TUTORIAL_DATA to a folder that holds it, or use "
-        f"VAE_TUTORIAL_DATASET=mnist-5k, the digits that ship."
+        f"({'; '.join(problems)}): try again when there is a network, set VAE_TUTORIAL_DATA to a folder that holds it "
+        f"or has room for it, or use VAE_TUTORIAL_DATASET=mnist-5k, the digits that ship."
     )
 
 
-def _raw(folder, kind):
-    return Path(folder) / kind.__name__ / "raw"
+def _fetch(name, raw):
+    """Download a data set from the first of its mirrors that gives all of it."""
+    kind, problems = _TORCHVISION[name], []
+    # torchvision 0.21 begins with a mirror over http that is gone
+    for mirror in sorted(kind.mirrors, key=lambda url: not url.startswith("https:")):
+        try:
+            return _fetch_from(mirror, kind.resources, str(raw))
+        # the first three are OSErrors, but none is a disk's
+        except (URLError, TimeoutError, ConnectionError, HTTPException, RuntimeError, ValueError) as error:
+            problems.append(f"{mirror}: {_one_line(error)}")
+    raise ConnectionError("; ".join(problems))
+
+
+def _fetch_from(mirror, resources, raw):
+    """Let torchvision download, verify and unpack the files that it names, each with its MD5."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none, and would wait for ever
+    try:
+        for file, md5 in resources:
+            download_and_extract_archive(mirror + file, raw, md5=md5)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _move(finished, place):
+    """Move a finished download to its place, unless another process was faster: its files are as good."""
+    place.parent.mkdir(exist_ok=True)
+    try:
+        finished.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+
+
+def _raw(folder, name):
+    return Path(folder) / _TORCHVISION[name].__name__ / "raw"
 
 
 def _one_line(error):
