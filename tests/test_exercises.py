@@ -550,9 +550,13 @@ def test_a_write_that_fails_leaves_everything_as_it_was(tmp_path, monkeypatch, c
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("exercises/a.ipynb", "{}", "is an exercise itself: name the solution notebook"),
-        ("solutions/a.py", "x = 1", "a.py is no notebook (Expecting value"),
-        ("solutions/a.ipynb", "[]", "is no notebook"),
+        ("exercises/a.ipynb", "{}", "is no solution notebook: name one that lies in a folder solutions"),
+        ("solutions/a.py", "x = 1", "a.py is no solution notebook"),
+        ("solutions/a.ipynb", "x = 1", "a.ipynb is no notebook (Expecting value"),
+        ("solutions/a.ipynb", "[]", "is no valid notebook of format 4.5"),
+        ("solutions/a.ipynb", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5}', "is no valid notebook of format 4.5"),
+        ("solutions/a.ipynb", "[" * 100_000, "is no notebook (maximum recursion depth"),
+        ("solutions/a.ipynb", b"\xff\xfe", "is no notebook ('utf-8' codec can't decode"),
         ("solutions/a.ipynb", '{"cells": [], "metadata": {}}', "is no valid notebook of format 4.5"),
         ("solutions/a.ipynb", None, "No such file"),
     ],
@@ -561,7 +565,7 @@ def test_what_is_no_solution_notebook_is_refused(tmp_path, capsys, name, content
     path = tmp_path / name
     path.parent.mkdir()
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert main([str(path)]) == 1
     error = capsys.readouterr().err
     assert message in error and str(path) in error

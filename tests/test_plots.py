@@ -28,7 +28,7 @@ def figures(monkeypatch):
 
 
 def images(count, value=0.0, channels=1):
-    return torch.full((count, channels, 32, 32), value)
+    return torch.full((count, channels, 32, 32), float(value))
 
 
 def drawn(axes):
