@@ -55,7 +55,7 @@ def fold_code(markdown):
     _require_text("markdown", markdown)
     fold = re.fullmatch(r"\n\n(`+)python\n(.*)\n\1\n\n</details>", markdown.partition(_SUMMARY)[2], re.DOTALL)
     if fold is None:
-        raise ValueError(f"The cell must end in a folded solution, but ends in {markdown[-40:]!r}: make it anew.")
+        raise ValueError(f"markdown must end in a folded solution, but ends in {markdown[-40:]!r}: make it anew.")
     return fold[2]
 
 
@@ -124,8 +124,8 @@ def _require_text(name, text):
 def _copy(notebook, name):
     """Return a copy of a notebook; MarkerError unless it is valid, and nested no deeper than Python can follow."""
     with suppress(RecursionError):
-        version = isinstance(notebook, nbformat.NotebookNode) and (notebook.nbformat, notebook.nbformat_minor)
-        if version == (4, 5) and nbformat.validator.isvalid(notebook):
+        own = isinstance(notebook, nbformat.NotebookNode) and notebook.get("nbformat_minor") == 5
+        if own and nbformat.validator.isvalid(notebook, version=4, version_minor=5):
             return copy.deepcopy(notebook)
     raise MarkerError(f"{name} is no valid notebook of format 4.5, with an id for every cell: save it so.")
 
@@ -195,9 +195,8 @@ def _block_blank(tree, lines, begin, end, numbers):
             f"line {begin}: '{BEGIN}' and '{END}' need whole statements of a function between them, at least one, both "
             f"markers as far indented as the statements, but found {found}: move the markers."
         )
-    label = ("exercises " if len(numbers) > 1 else "exercise ") + " and ".join(
-        ", ".join(map(str, numbers)).rsplit(", ", 1)
-    )
+    label = " and ".join(", ".join(map(str, numbers)).rsplit(", ", 1))
+    label = ("exercises " if len(numbers) > 1 else "exercise ") + label
     return (
         slice(begin - 1, end),
         block,

@@ -77,11 +77,11 @@ def show_images(images, title=None, nrow=8):
     pixels = _grid(images, nrow)
     height, width = pixels.shape[:2]
     inches = min(10, 0.85 * nrow)
-    size = (inches, inches * height / width + (0.35 if title else 0.05))
+    size = (inches, inches * height / width + (0.05 if title is None else 0.35))
     figure, axes = plt.subplots(figsize=size, layout="constrained")
     axes.imshow(pixels, interpolation="nearest")
     axes.axis("off")
-    if title:
+    if title is not None:
         axes.set_title(title)
     _finish(figure)
 
@@ -94,7 +94,7 @@ def show_rows(rows, title=None, columns=None):
     """
     count = _count_columns(rows, columns)
     grids = {label: _grid(images, count) for label, images in rows.items()}
-    size = (0.85 * count + 1.5, 0.85 * len(rows) + 0.1 + 0.3 * bool(title) + 0.2 * bool(columns))
+    size = (0.85 * count + 1.5, 0.85 * len(rows) + 0.1 + 0.3 * (title is not None) + 0.2 * bool(columns))
     figure, axes = plt.subplots(len(rows), figsize=size, layout="constrained", squeeze=False)
     for axis, (label, pixels) in zip(axes[:, 0], grids.items(), strict=True):
         axis.imshow(pixels, interpolation="nearest")
@@ -104,7 +104,7 @@ def show_rows(rows, title=None, columns=None):
     if columns:
         axes[0, 0].set_xticks([17 + 34 * index for index in range(count)], columns)
         axes[0, 0].tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
-    if title:
+    if title is not None:
         figure.suptitle(title)
     _finish(figure)
 
@@ -167,12 +167,12 @@ def scatter(points, labels, axes, title=None, background=None):
         _require_floats("background", background)
         if background.ndim != 2 or background.numel() == 0:
             raise ValueError(f"background must have shape (H, W), but has {tuple(background.shape)}.")
-        pixels = _unit(background.detach().cpu()).numpy()
+        pixels = _unit(background.detach().float().cpu()).numpy()
         axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1), interpolation="nearest")
         axis.set(xlim=(0, 1), ylim=(0, 1))
         size, edge = 26, "white"
     for label, colour in enumerate(CLASS_COLOURS):
-        own = points.detach().cpu()[labels.cpu() == label].numpy()
+        own = points.detach().float().cpu()[labels.cpu() == label].numpy()
         axis.scatter(*own.T, s=size, color=colour, edgecolors=edge, linewidths=0.6, label=str(label))
     axis.set(xlabel=axes[0], ylabel=axes[1], title=title)
     axis.set_aspect("equal")
