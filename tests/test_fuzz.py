@@ -118,6 +118,10 @@ def vae_loss_is_of_means(parts, **given):
     parts_add_up(parts, **given, reduce=lambda squares, kl: (squares.mean(), kl.mean()))
 
 
+def elbo_loss_is_of_sums(parts, **given):
+    parts_add_up(parts, **given, reduce=lambda squares, kl: (0.5 * squares.sum() / len(kl), kl.sum() / len(kl)))
+
+
 def codes_are_the_means(codes, encoder, images, batch_size):
     torch.testing.assert_close(codes, encoder(images)[0].detach(), rtol=1e-3, atol=1e-5)
 
@@ -319,6 +323,7 @@ CASES = [
     (loss.kl_divergence, posterior, kl_is_that_of_normals),
     (loss.recon_loss, two_images, error_is_a_mean),
     (loss.vae_loss, batch, vae_loss_is_of_means),
+    (loss.elbo_loss, batch, elbo_loss_is_of_sums),
     (
         latent.encode_all,
         lambda draw: dict(encoder=st.just(ENCODER), images=FLOAT_IMAGES, batch_size=FEW),

@@ -82,10 +82,10 @@ def elbo_loss(recon, x, mu, logvar, beta=1.0):
     recon, x: (B, C, 32, 32); mu, logvar: (B, D). The three are scalars, means over the batch.
     recon_loss is half the squared error summed over an image: -log p(x|z) of a Gaussian decoder with
     variance 1, without its constant. kl_loss is the KL divergence summed over D.
-    Raises ValueError when shapes differ.
+    Raises ValueError when shapes differ and for a beta below 0, TypeError for tensors without floats.
     Source: Kingma & Welling 2014, equation 10; Higgins et al. 2017, equation 4, for beta.
     """
-    require_same_shape(recon=recon, x=x)
+    require_batch(recon, x, mu, logvar, beta)
     # half the squared error, summed over each image, then averaged over the batch: one number
     half_squared_error = 0.5 * (recon - x).pow(2).flatten(1).sum(dim=1).mean()
     # the KL divergence, summed over D, then averaged over the batch: one number
