@@ -36,8 +36,8 @@ NETWORKS = {dtype: model.VAE(model.Encoder(1, 2, 3), model.Decoder(1, 2, 3)).to(
 
 @st.composite
 def tensors(draw, shape, dtypes=FLOATS):
-    """Draw a tensor of numbers that all dtypes hold."""
-    dtype, spread = draw(st.sampled_from(dtypes)), draw(st.sampled_from([0.0, 0.01, 1.0, 5.0]))
+    """Draw a tensor of numbers whose squares and exponentials float16 holds."""
+    dtype, spread = draw(st.sampled_from(dtypes)), draw(st.sampled_from([0.0, 0.01, 1.0, 2.0]))
     noise = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     return (spread * torch.randn(shape, generator=noise)).to(dtype)
 
