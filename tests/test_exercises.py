@@ -550,9 +550,13 @@ def test_a_write_that_fails_leaves_everything_as_it_was(tmp_path, monkeypatch, c
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("exercises/a.ipynb", "{}", "is an exercise itself: name the solution notebook"),
-        ("solutions/a.py", "x = 1", "a.py is no notebook (Expecting value"),
-        ("solutions/a.ipynb", "[]", "is no notebook"),
+        ("exercises/a.ipynb", "{}", "is no solution notebook: name one that lies in a folder solutions"),
+        ("solutions/a.py", "x = 1", "a.py is no solution notebook"),
+        ("solutions/a.ipynb", "x = 1", "a.ipynb is no notebook (Expecting value"),
+        ("solutions/a.ipynb", "[]", "is no valid notebook of format 4.5"),
+        ("solutions/a.ipynb", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5}', "is no valid notebook of format 4.5"),
+        ("solutions/a.ipynb", "[" * 100_000, "is no notebook (maximum recursion depth"),
+        ("solutions/a.ipynb", b"\xff\xfe", "is no notebook ('utf-8' codec can't decode"),
         ("solutions/a.ipynb", '{"cells": [], "metadata": {}}', "is no valid notebook of format 4.5"),
         ("solutions/a.ipynb", None, "No such file"),
     ],
@@ -561,10 +565,81 @@ def test_what_is_no_solution_notebook_is_refused(tmp_path, capsys, name, content
     path = tmp_path / name
     path.parent.mkdir()
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert main([str(path)]) == 1
     error = capsys.readouterr().err
     assert message in error and str(path) in error
+
+
+@pytest.mark.parametrize(
+    "cell", ["__import__('pathlib').Path('ran').touch()", "class A(open('ran', 'w').__class__): pass"]
+)
+def test_nothing_in_a_notebook_is_run(tmp_path, monkeypatch, cell):
+    monkeypatch.chdir(tmp_path)
+    decorated = f"@open('ran', 'w').write\n{MARKED}"
+    path = write_solution(tmp_path, solution_notebook(new_code_cell(cell), *exercise_cells(decorated)))
+    assert main([str(path)]) == 0 and (tmp_path / "exercises" / "a.ipynb").exists()
+    assert not (tmp_path / "ran").exists()
+
+
+DEEP = ["-" * 100_000 + "1", "1+" * 20_000 + "1", "a" + ".b" * 20_000, "(" * 100_000, "lambda:" * 5_000 + "1"]
+
+
+@pytest.mark.parametrize("code", DEEP, ids=lambda code: code[:3])
+def test_code_too_deep_for_python_is_refused(code):
+    for cells in exercise_cells(f"x = {code}"), exercise_cells(check=f"x = check('1.2', {code})"):
+        with pytest.raises(MarkerError, match="^a.ipynb, cell [12], line 1: the code is (nested too deeply|no valid)"):
+            make_exercise(solution_notebook(*cells), "a.ipynb")
+
+
+def test_a_check_too_deep_to_be_read_is_no_check():
+    check = f"Encoder = check('1.2', {'+'.join(['1'] * 900)})"
+    with pytest.raises(MarkerError, match="cell 1, line 6: the two cells below a blank must be"):
+        make_exercise(solution_notebook(*exercise_cells(check=check)), "a.ipynb")
+
+
+def test_metadata_too_deep_for_python_are_refused():
+    notebook = solution_notebook()
+    notebook.metadata.deep = nested = nbformat.NotebookNode()
+    for _ in range(900):
+        nested.deep = nested = nbformat.NotebookNode()
+    with pytest.raises(MarkerError, match="a.ipynb is no valid notebook"):
+        make_exercise(notebook, "a.ipynb")
+
+
+def test_a_long_notebook_is_read():
+    source = "x = 1  # a comment\n" * 20_000
+    assert make_exercise(solution_notebook(new_code_cell(source)), "a.ipynb").cells[0].source == source
+
+
+def test_a_carriage_return_within_a_cell_is_refused():
+    with pytest.raises(MarkerError, match="line 1: the code has carriage returns: end every line with a newline alone"):
+        strip_markers("a\rb = = 1")
+
+
+@pytest.mark.parametrize("name", ["a.ipynb", "elsewhere/a.ipynb", "solutions/../a.ipynb", "solutions/x/../../a.ipynb"])
+def test_only_what_lies_in_solutions_is_written_beside_it(tmp_path, capsys, name):
+    (tmp_path / "solutions" / "x").mkdir(parents=True)
+    write_solution(tmp_path, solution_notebook()).rename(tmp_path / "a.ipynb")
+    assert main([str(tmp_path / name)]) == 1
+    assert "name one that lies in a folder solutions" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ipynb", "solutions"]
+
+
+def test_links_lead_no_exercise_out_of_its_folder(tmp_path):
+    outside = tmp_path / "outside" / "solutions"
+    outside.mkdir(parents=True)
+    (tmp_path / "precious").write_text("kept")
+    write_solution(tmp_path, solution_notebook()).rename(outside / "a.ipynb")
+    (tmp_path / "exercises").mkdir()
+    try:
+        (tmp_path / "solutions" / "a.ipynb").symlink_to(outside / "a.ipynb")
+        (tmp_path / "exercises" / "a.ipynb").symlink_to(tmp_path / "precious")
+    except OSError as error:
+        pytest.skip(f"no links here: {error}")
+    assert main([str(tmp_path / "solutions" / "a.ipynb")]) == 0
+    assert (tmp_path / "precious").read_text() == "kept"
+    assert not (tmp_path / "exercises" / "a.ipynb").is_symlink() and not (outside.parent / "exercises").exists()
 
 
 def test_without_solution_notebooks_the_command_says_what_to_do(tmp_path, monkeypatch, capsys):

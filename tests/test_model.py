@@ -238,12 +238,12 @@ def test_the_sample_has_the_device_and_dtype_of_mu(device, dtype):
     assert (z.device.type, z.dtype, z.shape) == (device, dtype, (4, 3))
 
 
-@pytest.mark.parametrize("size", [0, -3, 1.5, "16", True, None])
+@pytest.mark.parametrize("size", [0, -3, 1025, 1.5, "16", True, None])
 @pytest.mark.parametrize("name", ["channels", "width", "latent_dim"])
 def test_a_size_that_is_no_positive_whole_number_is_named(name, size):
     for part, prefix in ((Encoder, "in_"), (Decoder, "out_")):
         argument = prefix + name if name == "channels" else name
-        with pytest.raises(ValueError, match=rf"^{argument} must be a whole number of at least 1, but is {size!r}\."):
+        with pytest.raises(ValueError, match=rf"^{argument} must be a whole number from 1 to 1024, but is {size!r}\."):
             part(**{argument: size})
 
 

@@ -28,7 +28,7 @@ def figures(monkeypatch):
 
 
 def images(count, value=0.0, channels=1):
-    return torch.full((count, channels, 32, 32), value)
+    return torch.full((count, channels, 32, 32), float(value))
 
 
 def drawn(axes):
@@ -134,6 +134,19 @@ def test_where_scripts_are_not_run_an_explorer_is_a_picture_and_nothing_that_loo
     assert re.findall(r"<(\w+)", re.sub(r'onload="[^"]*"', "", shown._repr_html_())) == ["div", "img"]
     assert 'alt="six &lt;greys&gt;"' in shown._repr_html_() and repr(shown) == "six <greys>"
     assert " id=" not in shown._repr_html_() and "http" not in shown._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "text", ["</script><img src=x onerror=alert(1)>", '"><b onload="', "'; alert(1); '", "\u2028 */ `${x}`"]
+)
+def test_no_words_break_out_of_a_picture(text):
+    pair = images(2)
+    shown = plots.explore(pair, {text: [text, "b"]}, {text: [text]}, alt=text)
+    for page, tags in ((shown._repr_html_(), ["div", "img"]), (plots.animate(pair, alt=text).data, ["img"])):
+        found = re.findall(r'<(\w+)((?: [\w-]+="[^"]*")*)>', page)
+        assert [tag for tag, _ in found] == tags and page.count("<") == 2 * len(tags) - 1
+        assert html.unescape(re.search(r' alt="([^"]*)"', page)[1]) == text
+    assert [side["words"][0] for side in settings_of(shown)["sides"]] == [text] * 2
 
 
 def test_an_explorer_refuses_another_number_of_images():

@@ -12,6 +12,7 @@ import ast
 import copy
 import difflib
 import io
+import json
 import os
 import re
 import shlex
@@ -51,9 +52,10 @@ def open_blanks(source, *numbers):
 
 def fold_code(markdown):
     """Return the code in the folded solution that ends an exercise's markdown cell; ValueError when there is none."""
-    fold = re.search(rf"^{_SUMMARY}\n\n(`+)python\n(.*)\n\1\n\n</details>\Z", markdown, re.DOTALL | re.MULTILINE)
+    _require_text("markdown", markdown)
+    fold = re.fullmatch(r"\n\n(`+)python\n(.*)\n\1\n\n</details>", markdown.partition(_SUMMARY)[2], re.DOTALL)
     if fold is None:
-        raise ValueError(f"The cell must end in a folded solution, but ends in {markdown[-40:]!r}: make it anew.")
+        raise ValueError(f"markdown must end in a folded solution, but ends in {markdown[-40:]!r}: make it anew.")
     return fold[2]
 
 
@@ -63,9 +65,7 @@ def make_exercise(notebook, name):
     notebook: a NotebookNode of format 4.5, left as it is; name: what an error calls it.
     Raises MarkerError, with name, cell (counting from 1) and line, when a cell is not of the form above.
     """
-    if (notebook.get("nbformat"), notebook.get("nbformat_minor")) != (4, 5) or not nbformat.validator.isvalid(notebook):
-        raise MarkerError(f"{name} is no valid notebook of format 4.5, with an id for every cell: save it so.")
-    exercise = copy.deepcopy(notebook)
+    exercise = _copy(notebook, name)
     language = exercise.metadata.get("language_info", {}).get("name", "python")
     exercise.metadata.language_info = {"name": language}  # without the version that happened to run it
     end = nbformat.v4.new_raw_cell("the end of the notebook")  # so that every cell has two below it
@@ -80,7 +80,7 @@ def make_exercise(notebook, name):
 
 def stale_exercises(solutions):
     """Return {path: bytes} of the exercise notebooks that are missing or differ from what the solutions' paths give."""
-    fresh = {path.resolve().parents[1] / "exercises" / path.name: _render(path) for path in solutions}
+    fresh = {_exercise_of(path): _render(path) for path in solutions}
     return {path: content for path, content in fresh.items() if not path.is_file() or path.read_bytes() != content}
 
 
@@ -114,6 +114,20 @@ def own_solutions():
     if paths := sorted(SOLUTIONS.glob("*.ipynb")):
         return paths
     raise FileNotFoundError(f"There is no solution notebook in {SOLUTIONS}: clone the repository, or name your own.")
+
+
+def _require_text(name, text):
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a text, but is {type(text).__name__}.")
+
+
+def _copy(notebook, name):
+    """Return a copy of a notebook; MarkerError unless it is valid, and nested no deeper than Python can follow."""
+    with suppress(RecursionError, AttributeError, KeyError, TypeError):  # what nbformat trips over
+        own = isinstance(notebook, nbformat.NotebookNode) and notebook.get("nbformat_minor") == 5
+        if own and nbformat.validator.isvalid(notebook, version=4, version_minor=5):
+            return copy.deepcopy(notebook)
+    raise MarkerError(f"{name} is no valid notebook of format 4.5, with an id for every cell: save it so.")
 
 
 def _find_blanks(source, numbers=()):
@@ -181,7 +195,8 @@ def _block_blank(tree, lines, begin, end, numbers):
             f"line {begin}: '{BEGIN}' and '{END}' need whole statements of a function between them, at least one, both "
             f"markers as far indented as the statements, but found {found}: move the markers."
         )
-    label = ("exercises " if len(numbers) > 1 else "exercise ") + " and ".join(", ".join(numbers).rsplit(", ", 1))
+    label = " and ".join(", ".join(map(str, numbers)).rsplit(", ", 1))
+    label = ("exercises " if len(numbers) > 1 else "exercise ") + label
     return (
         slice(begin - 1, end),
         block,
@@ -193,7 +208,7 @@ def _own_statements(tree, text, line):
     """Return the statements that make up some whole lines of a cell; none unless they are so inside a function."""
     functions = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)]
     inside = [s for f in functions for s in ast.walk(f) if isinstance(s, ast.stmt) and s is not f]
-    with suppress(SyntaxError, ValueError):
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         [function] = ast.parse("\n".join(["def _():", *text])).body
         first = function.body[0]
         # what parses alone may still be a part of something larger, such as an element of a list
@@ -203,9 +218,14 @@ def _own_statements(tree, text, line):
 
 
 def _parse(source, what):
+    _require_text("source", source)
+    if "\r" in source:
+        raise MarkerError(f"line 1: {what} has carriage returns: end every line with a newline alone.")
     try:
         compile(source, "a cell", "exec", dont_inherit=True)
         return ast.parse(source)
+    except (RecursionError, MemoryError):  # Python's own limits
+        raise MarkerError(f"line 1: {what} is nested too deeply for Python: split it into statements.") from None
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         found = source.split("\n")[line - 1].strip()
@@ -220,7 +240,7 @@ def _replace(source, edits):
 
 
 def _clean(cell, *_):
-    cell.source = cell.source.replace("\r\n", "\n").replace("\r", "\n")
+    cell.source = "".join(cell.source).replace("\r\n", "\n").replace("\r", "\n")
     if cell.cell_type == "code":
         cell.outputs, cell.execution_count = [], None
         cell.metadata.pop("execution", None)  # the time it took
@@ -248,8 +268,10 @@ def _open(cell, check, fold):
 
 def _exercise_numbers(cell):
     body = ast.parse(cell.source).body if cell.cell_type == "code" else []
-    matches = [_CHECK.fullmatch(ast.unparse(statement)) for statement in body]
-    return [match[2] for match in matches] if all(matches) else []
+    with suppress(RecursionError):  # no check is nested so deeply
+        matches = [_CHECK.fullmatch(ast.unparse(statement)) for statement in body]
+        return [match[2] for match in matches] if all(matches) else []
+    return []
 
 
 def _is_hint(cell):
@@ -258,12 +280,18 @@ def _is_hint(cell):
     return text.startswith("<details>") and is_closed and "<summary>Solution" not in text
 
 
+def _exercise_of(path):
+    """Return where the exercise goes: beside the folder that was named, whatever a link in it points to."""
+    solution = Path(os.path.abspath(path))
+    if (solution.parent.name, solution.suffix) != ("solutions", ".ipynb"):
+        raise ValueError(f"{path} is no solution notebook: name one that lies in a folder solutions, as a.ipynb.")
+    return solution.parent.with_name("exercises") / solution.name
+
+
 def _render(path):
-    if path.resolve().parent.name == "exercises":
-        raise ValueError(f"{path} is an exercise itself: name the solution notebook that it is made from.")
     try:
-        notebook = nbformat.v4.reads(path.read_text(encoding="utf-8"))
-    except (ValueError, AttributeError) as error:
+        notebook = nbformat.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no notebook ({error}): name an .ipynb file.") from None
     return f"{nbformat.writes(make_exercise(notebook, path)).rstrip()}\n".encode()
 

@@ -9,26 +9,44 @@ from torch import nn
 
 
 def require_positive(**sizes):
-    """Raise ValueError unless every size is a whole number of at least 1."""
+    """Raise ValueError unless every size is a whole number from 1 to 1024; larger networks fill the memory."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, but is {size!r}.")
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 1024:
+            raise ValueError(f"{name} must be a whole number from 1 to 1024, but is {size!r}.")
 
 
 def require_shape(name, tensor, *shape):
-    """Raise TypeError unless tensor holds floats, ValueError unless it has the shape; "B" stands for any size."""
+    """Raise TypeError unless tensor holds floats, ValueError unless it has the shape; a letter is any size."""
     wanted = f"({', '.join(map(str, shape))})"
     if not (isinstance(tensor, torch.Tensor) and tensor.is_floating_point()):
         given = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise TypeError(f"{name} must be a floating-point tensor of shape {wanted}, but is {given}: convert it first.")
     fits = len(shape) == tensor.ndim and all(
-        want in ("B", have) for want, have in zip(shape, tensor.shape, strict=True)
+        isinstance(want, str) or want == have for want, have in zip(shape, tensor.shape, strict=True)
     )
     if not fits:
         raise ValueError(
             f"{name} must have shape {wanted}, but has {tuple(tensor.shape)}: "
             f"change {name}, or build the network with other sizes."
         )
+
+
+def require_input(name, tensor, layer, *size):
+    """Raise ValueError unless tensor is (B, the layer's channels, *size), TypeError unless it has its dtype."""
+    require_shape(name, tensor, "B", layer.in_channels, *size)
+    wanted, device = layer.weight.dtype, tensor.device.type
+    converts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if tensor.dtype != wanted and not converts:
+        raise TypeError(
+            f"{name} must have the same dtype as the weights, {wanted}, but has {tensor.dtype}: convert it."
+        )
+
+
+def require_networks(**networks):
+    """Raise TypeError unless every network can be called, and is no class that is still to be built."""
+    for name, network in networks.items():
+        if isinstance(network, type) or not callable(network):
+            raise TypeError(f"{name} must be a network, as {name.title()}() builds it, but is {network!r:.60}.")
 
 
 class Encoder(nn.Module):
@@ -56,7 +74,7 @@ class Encoder(nn.Module):
         self.conv_logvar = nn.Conv2d(4 * width, latent_dim, kernel_size=4)
 
     def forward(self, x):
-        require_shape("x", x, "B", self.conv1.in_channels, 32, 32)
+        require_input("x", x, self.conv1, 32, 32)
         # each time: convolution, then BatchNorm, then ReLU
         x = F.relu(self.bn1(self.conv1(x)))  # (B, width, 16, 16)
         x = F.relu(self.bn2(self.conv2(x)))  # (B, 2 * width, 8, 8)
@@ -71,9 +89,10 @@ def reparameterize(mu, logvar):
     """Draw one z from N(mu, diag(exp(logvar))) per row, so that gradients reach mu and logvar.
 
     mu, logvar: (B, D) -> z: (B, D), z = mu + eps * std; eps ~ N(0, I) from the global generator.
-    Raises ValueError when the shapes differ, TypeError when logvar does not hold floats.
+    Raises ValueError when the shapes differ, TypeError for tensors without floats.
     Source: Kingma & Welling 2014, section 2.4.
     """
+    require_shape("mu", mu, "B", "D")
     require_shape("logvar", logvar, *mu.shape)
     # logvar is the log of the variance std ** 2: (B, D) -> (B, D)
     std = torch.exp(0.5 * logvar)
@@ -105,7 +124,7 @@ class Decoder(nn.Module):
         self.conv4 = nn.ConvTranspose2d(width, out_channels, kernel_size=4, stride=2, padding=1)
 
     def forward(self, z):
-        require_shape("z", z, "B", self.conv1.in_channels)
+        require_input("z", z, self.conv1)
         x = z[:, :, None, None]  # (B, D) -> (B, D, 1, 1), a map of one pixel
         # each time: transposed convolution, then BatchNorm, then ReLU
         x = F.relu(self.bn1(self.conv1(x)))  # (B, 4 * width, 4, 4)
@@ -120,10 +139,12 @@ class VAE(nn.Module):
 
     x: (B, C, 32, 32) in [-1, 1] -> recon: like x, mu: (B, D), logvar: (B, D).
     Any encoder that returns (mu, logvar) and any decoder that takes z will do.
+    Raises TypeError for what cannot be called, or is still to be built, such as Encoder for Encoder().
     """
 
     def __init__(self, encoder, decoder):
         super().__init__()
+        require_networks(encoder=encoder, decoder=decoder)
         self.encoder = encoder
         self.decoder = decoder
 

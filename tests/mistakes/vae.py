@@ -110,6 +110,8 @@ MISTAKES = {
     "SP pairs": ("1.4", DRAW, "torch.randn(len(std) // 2 + 1, std.shape[1]).repeat(2, 1)[: len(std)].to(std)", "share their noise"),
     "SP rescaled": ("1.4", DRAW, "F.normalize(torch.randn_like(std), dim=1) * std.shape[1] ** 0.5", "never gets past"),
     "SP tails": ("1.4", DRAW, "torch.randn_like(std).clamp(-2, 2) / 0.96", "tails are cut off"),
+    "SP clamped noise": ("1.4", DRAW, "torch.randn_like(std).clamp(-2, 2)", "tails are cut off"),
+    "SP clamped to 1": ("1.4", DRAW, "torch.randn_like(std).clamp(-1, 1)", "tails are cut off"),
     "SP numpy": ("1.4", DRAW, "torch.tensor(__import__('numpy').random.randn(*std.shape)).to(std)", "own generator"),
     "SP clamped": ("1.4", STD, "torch.exp(0.5 * logvar.clamp(-5, 5))", "spread of z"),
     "SP not in eval": ("1.4", "mu + eps * std", "mu + eps * std if torch.is_grad_enabled() else mu", "under no_grad"),

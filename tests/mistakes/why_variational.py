@@ -91,7 +91,7 @@ MISTAKES = {
     "EB ELBO": ("2.3", LOSS, "-half_squared_error - beta * kl", "wrong sign"),
     "EB no beta": ("2.3", LOSS, "half_squared_error + kl", "beta is never used"),
     "EB beta on both": ("2.3", LOSS, "beta * (half_squared_error + kl)", "the KL alone"),
-    "EB no guard": ("2.3", "    require_same_shape(recon=recon, x=x)\n", "", "refuses"),
+    "EB no guard": ("2.3", "    require_batch(recon, x, mu, logvar, beta)\n", "", "refuses"),
     "EB detached": ("2.3", RATE, f"{RATE}.detach()", "gradient"),
     "EB in place": ("2.3", f"loss = {LOSS}", "loss = half_squared_error; loss += beta * kl", "in place"),
     "QB no half": ("2.3", BETA, "beta * num_pixels / latent_dim", "The 2 is missing"),
