@@ -283,6 +283,7 @@ MU = (
     "point, better than the truth, and no bound."
 )
 ERROR = "A squared error is no log-likelihood in nats: use gaussian_log_likelihood."
+SEEDED = "Two calls draw the same z: the noise is seeded inside the function; seed once, at the top."
 SHARED = "All images share their noise: draw it anew for every image."
 
 
@@ -302,7 +303,7 @@ def _probe_one_draw(elbo):
         _name_draw(z, model)
         _name_elbo(got, model, z)
         if same(got, elbo(model, model.x)):
-            raise Wrong("Two calls draw the same z: the noise is seeded inside the function; seed once, at the top.")
+            raise Wrong(SEEDED)
     meta = _Model(4, 3).to("meta")
     on_meta(lambda: elbo(meta, meta.x.to("meta")), f"elbo {GPU}")
 
@@ -576,7 +577,7 @@ def _probe_weights(log_weights):
             _name_draws(z, model)
         _name_weights(got, model, z)
     if same(got, log_weights(model, model.x, samples)):
-        raise Wrong("Two calls draw the same z: the noise is seeded inside the function; seed once, at the top.")
+        raise Wrong(SEEDED)
     meta = _Model(4, 3).to("meta")
     on_meta(lambda: log_weights(meta, meta.x.to("meta"), 2), f"log_weights {GPU}")
 
@@ -1023,13 +1024,8 @@ def _probe_without(without_class):
                 f"One image is taken out, the one at position {digit}: all images of the *class* {digit} should be."
             )
         for name, part, whole in (("images", got[0], images), ("labels", got[1], labels)):
-            expect_tensor(
-                f"The tensor of {name} without the digit {digit}",
-                part,
-                whole[keep].shape,
-                "those that stay",
-                whole.dtype,
-            )
+            what = f"The tensor of {name} without the digit {digit}"
+            expect_tensor(what, part, whole[keep].shape, "those that stay", whole.dtype)
             if not same(part, whole[keep]):
                 raise Wrong(
                     f"The {name} that stay are others than those whose label is not {digit}, in the same order."
