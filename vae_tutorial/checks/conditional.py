@@ -66,7 +66,7 @@ def handwriting_grid(model, z, num_classes=10):
 
     model: a ConditionalVAE, whose mode is restored; z: (N, D), on its device
     -> images: (N * num_classes, 1, 32, 32) in [-1, 1], row by row, in eval mode and without gradients.
-    Source: Kingma et al. 2014, figure 1a.
+    Source: Kingma et al. 2014, figure 1b.
     """
     # every code as often as there are classes, its copies next to each other: (N * num_classes, D)
     codes = z.repeat_interleave(num_classes, dim=0)
@@ -89,7 +89,7 @@ def fit_probe(probe, codes, labels, steps=100):
     """Teach a classifier to tell the class from the code; return it.
 
     probe: codes (N, D) -> scores (N, K), one a class, changed in place; labels: (N,) from 0 to K - 1.
-    All codes are used in every step. Source: Alain & Bengio 2016, for linear probes.
+    All codes are used in every step. Source: Alain & Bengio 2017, for linear probes.
     """
     optimizer = torch.optim.Adam(probe.parameters(), lr=0.02)
     for _ in range(steps):
@@ -221,7 +221,7 @@ class _StubEncoder(nn.Module):
         if more:
             raise Wrong("The encoder takes x alone, which holds the label already, in its planes.")
         self.seen.append(x)
-        return self.mu, self.logvar
+        return 1 * self.mu, 1 * self.logvar  # computed here, so that no_grad around the call shows
 
 
 class _StubDecoder(nn.Module):
@@ -338,9 +338,10 @@ def _name_code(z, encoder, training):
     eps = ((z - encoder.mu) / (0.5 * encoder.logvar).exp()).detach()
     if eps.mean().abs() > 0.2 or (eps.std() - 1).abs() > 0.15:
         raise Wrong("In train mode something other than a sample of z is decoded: leave the line of z as it was.")
-    gradients = torch.autograd.grad(z.sum(), [encoder.mu, encoder.logvar], allow_unused=True, retain_graph=True)
+    ends = [encoder.mu, encoder.logvar]
+    gradients = torch.autograd.grad(z.sum(), ends, allow_unused=True, retain_graph=True) if z.requires_grad else [None]
     if any(gradient is None or not gradient.any() for gradient in gradients):
-        raise Wrong("No gradient reaches the encoder through z: is something detached?")
+        raise Wrong("No gradient reaches the encoder through z: is something detached, or under no_grad?")
 
 
 def _name_returned(got, net):
@@ -351,11 +352,11 @@ def _name_returned(got, net):
     if not same(got[0], net.decoder(net.decoder.seen[0])):
         raise Wrong("The first value of forward is not what the decoder makes of z and the label.")
     if not (got[1].requires_grad and got[2].requires_grad):
-        raise Wrong("mu and logvar are detached on the way out: then the KL teaches the encoder nothing.")
+        raise Wrong("mu and logvar are cut off from the encoder, by detach or no_grad: then it learns nothing.")
 
 
 def _probe_build(answer):
-    cases = [(5, 7, 6), (3, 4, 8)]
+    cases = [(5, 9, 6), (3, 4, 8)]
     nets = [answer(*case) for case in cases]
     for net in nets:
         if type(net).__name__ != "ConditionalVAE":
@@ -416,7 +417,7 @@ def _run_built(net, num_classes):
     x = join_labels(torch.rand(3, 1, 32, 32), torch.arange(3), num_classes)
     recon, mu, _ = net.eval()(x)
     expect_tensor("recon of the model built", recon, (3, 1, 32, 32), "one image each")
-    expect_tensor("mu of the model built", mu, (3, 7), "one code an image")
+    expect_tensor("mu of the model built", mu, (3, 9), "one code an image")
 
 
 # 5.2 one handwriting a row
@@ -579,7 +580,7 @@ def _name_fitted(got, start, codes, labels, num_classes):
         return _trail(start, train)
 
     right = fitted(lambda scores: F.cross_entropy(scores, labels))
-    name_mistake(got, right, [(fitted(loss_of), hint) for loss_of, hint in _wrong_losses(labels, num_classes)])
+    name_mistake(got, right, [(fitted(loss_of), hint) for loss_of, hint in wrong_losses(labels, num_classes)])
     weights, gradients = got.chunk(2)
     if not same(weights, right.chunk(2)[0]):
         raise Wrong("The probe's weights are not where the cross-entropy of all codes, step by step, leads them.")
@@ -588,7 +589,7 @@ def _name_fitted(got, start, codes, labels, num_classes):
         raise Wrong(f"The loss is not the mean cross-entropy, but about {times:.3g} times that.")
 
 
-def _wrong_losses(labels, num_classes):
+def wrong_losses(labels, num_classes):
     """List losses that are not the cross-entropy, as functions of the scores, and what to say of each."""
     one_hot, known = F.one_hot(labels, num_classes).float(), "cross_entropy takes them as they are"
     squared = "That is the squared error, not the cross-entropy."

@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from vae_tutorial.checks import Check, Exercise, Wrong
+from vae_tutorial.checks.conditional import wrong_losses
 from vae_tutorial.checks.probes import (
     check_gradients,
     expect_tensor,
@@ -166,6 +167,7 @@ def _name_reduction(got, pixels):
             (pixels.flatten(1).sum(1, keepdim=True), "The result is (B, 1), where (B,) is asked for."),
             (-right, "That is minus the log-likelihood, a loss: here the log-likelihood itself is asked for."),
             (-right / count, f"That is minus the mean over the {count} pixels: add up their log-densities."),
+            (right.exp(), "That is the density itself, too small or too large for a float: stay in logarithms."),
         ],
     )
 
@@ -280,6 +282,8 @@ MU = (
     "mu is decoded, where a draw of z is expected: the ELBO is an expectation over z ~ q, and mu is its best-behaved "
     "point, better than the truth, and no bound."
 )
+ERROR = "A squared error is no log-likelihood in nats: use gaussian_log_likelihood."
+SEEDED = "Two calls draw the same z: the noise is seeded inside the function; seed once, at the top."
 SHARED = "All images share their noise: draw it anew for every image."
 
 
@@ -299,7 +303,7 @@ def _probe_one_draw(elbo):
         _name_draw(z, model)
         _name_elbo(got, model, z)
         if same(got, elbo(model, model.x)):
-            raise Wrong("Two calls draw the same z: the noise is seeded inside the function; seed once, at the top.")
+            raise Wrong(SEEDED)
     meta = _Model(4, 3).to("meta")
     on_meta(lambda: elbo(meta, meta.x.to("meta")), f"elbo {GPU}")
 
@@ -340,7 +344,7 @@ def _name_noise(eps, z, mu, logvar):
     if _is_noise((z - logvar) / (0.5 * mu).exp(), mu, 0.2):
         raise Wrong("mu and logvar have changed places: reparameterize(mu, logvar).")
     if _is_noise((z - mu) / (0.5 * (0.5 * logvar).exp()).exp(), logvar, 3 * wide):
-        raise Wrong("std goes in where logvar is expected: reparameterize(mu, logvar).")
+        raise Wrong("logvar goes into reparameterize as it is: the exponential is taken inside.")
     scales = {1.0: "exp(logvar), the variance", 0.25: "the root of std", -0.5: "1 / std", 0.0: "1"}
     for power, name in scales.items():
         if _is_noise((z - mu) / (power * logvar).exp(), logvar, 3 * wide):
@@ -374,32 +378,27 @@ def _name_elbo(got, model, z):
             (-right, "That is minus the ELBO, a loss: here the bound itself is asked for."),
             (kl, "That is the KL divergence alone: the log-likelihood is missing."),
             (-kl, "That is the KL divergence alone: the log-likelihood is missing."),
-            (
-                fit - kls.mean(1),
-                f"The KL is averaged over the D = {kls.shape[1]} dimensions: of a whole code, add them.",
-            ),
+            (fit - kls.mean(1), f"The KL is averaged over the D = {kls.shape[1]} dimensions of a code: add them."),
             (fit - kls.mean(), "The KL is averaged over everything: every image subtracts the sum over its own D."),
             (fit - kl.mean(), "The KL is averaged over the batch: every image subtracts its own."),
             (fit - kls.sum(), "The KL of the whole batch is subtracted from each image: every image has its own."),
             (fit.mean() - kl, "The log-likelihood is averaged over the batch: every image has its own."),
+            (fit.sum() - kl, "The log-likelihood is added up over the batch: every image has its own."),
             (fit[:, None] - kls, "The KL is not added up over D: (B, D) is not one number per image."),
             (fit - kl_divergence(logvar, mu).sum(1), "mu and logvar have changed places in the KL divergence."),
             (fit - kl_divergence(mu, logvar.exp()).sum(1), "logvar goes into the KL divergence as it is, without exp."),
-            (fit - 0.1 * kl, "The KL is weighted: in the ELBO it has weight 1."),
             (fit - 0.5 * kl, "The KL is halved: the one half is in kl_divergence already."),
             (fit / squared.shape[1] - kl, "The log-likelihood is a mean over pixels: it must be a sum, like the KL."),
             (gaussian_log_likelihood(x, recon, 0 * log_sigma) - kl, "sigma is taken as 1: use model.log_sigma."),
             (gaussian_log_likelihood(x, recon, log_sigma.exp()) - kl, "log_sigma goes in as it is, without exp."),
-            (-squared.sum(1) - kl, "A squared error is no log-likelihood in nats: use gaussian_log_likelihood."),
-            (
-                -0.5 * squared.sum(1) - kl,
-                "Half the squared error takes sigma as 1 and drops constants, so it is no ELBO.",
-            ),
-            (-squared.mean(1) - kl, "A mean squared error is no log-likelihood in nats: use gaussian_log_likelihood."),
-            (-squared.mean() - kl, "A mean squared error is no log-likelihood in nats: use gaussian_log_likelihood."),
+            (-0.5 * squared.sum(1) - kl, "Half the squared error takes sigma as 1 and drops constants: no ELBO."),
+            *((-error - kl, ERROR) for error in (squared.sum(1), squared.mean(1), squared.mean())),
         ],
     )
     if isinstance(got, torch.Tensor) and got.shape == (len(x),) and not same(got, right):
+        weight = ((fit - got) / kl).median()
+        if same(got, fit - weight * kl):
+            raise Wrong(f"The KL is weighted with {weight:.3g}: in the ELBO it has weight 1.")
         if same(got + kl, gaussian_log_likelihood(x, model.decoder.image(mu), log_sigma)):
             raise Wrong("The log-likelihood is that of mu decoded, where the draw of z is expected.")
         if same(got + kl, gaussian_log_likelihood(x, recon, 0 * log_sigma - 1)):
@@ -578,7 +577,7 @@ def _probe_weights(log_weights):
             _name_draws(z, model)
         _name_weights(got, model, z)
     if same(got, log_weights(model, model.x, samples)):
-        raise Wrong("Two calls draw the same z: the noise is seeded inside the function; seed once, at the top.")
+        raise Wrong(SEEDED)
     meta = _Model(4, 3).to("meta")
     on_meta(lambda: log_weights(meta, meta.x.to("meta"), 2), f"log_weights {GPU}")
 
@@ -625,7 +624,7 @@ def _name_weights(got, model, z):
         return torch.stack([gaussian_log_likelihood(x, recon, log_sigma) for recon in recons])
 
     fit = fit_at(log_sigma)
-    p, q, kl = prior.sum(2), posterior.sum(2), kl_divergence(mu, logvar)
+    p, q, kl, constant = prior.sum(2), posterior.sum(2), kl_divergence(mu, logvar), HALF_LOG_2PI * z.shape[2]
     wide, sharp = Normal(mu, logvar.exp()).log_prob(z).sum(2), Normal(0, 1).log_prob((z - mu) / std).sum(2)
     _name(
         got,
@@ -638,40 +637,24 @@ def _name_weights(got, model, z):
             (fit, "ln p(z) - ln q(z|x) is missing: that is the log-likelihood alone."),
             (p - q, "ln p(x|z) is missing, or stands there as p(x|z) itself, which is almost 0."),
             (p - q - fit, "ln p(x|z) has the wrong sign."),
-            (
-                fit + p - q - kl.sum(1),
-                "The KL is subtracted as well: ln p(z) - ln q(z|x) stands for it here.",
-            ),
-            (
-                fit + (p - q).sum(1, keepdim=True),
-                "ln p(z) - ln q(z|x) is added up over all images: over the D dimensions of each.",
-            ),
+            (fit + p - q - kl.sum(1), "The KL is subtracted as well: ln p(z) - ln q(z|x) stands for it here."),
+            (fit + (p - q).sum(1, keepdim=True), "ln p(z) - ln q(z|x) is added up over all images: over D only."),
             (fit + (prior / posterior).sum(2), "The logarithms are divided: that of a quotient is their difference."),
             (fit + (p - q).exp(), "p(z) / q(z|x) stands there itself: its logarithm is asked for."),
             (fit + p - q - math.log(len(z)), "ln K is subtracted here already: iwae_bound does that."),
             (fit_at(log_sigma.exp()) + p - q, "log_sigma goes in as it is, without exp."),
-            (
-                fit - kl.sum(1),
-                "The closed-form KL is an average over all z: each weight needs ln p(z) - ln q(z|x) at its z.",
-            ),
-            (
-                fit + (prior - posterior).mean(2),
-                "The dimensions are averaged: of a whole code, ln p and ln q are sums.",
-            ),
+            (fit - kl.sum(1), "The KL by formula is an average over all z: take ln p(z) - ln q(z|x) at each z."),
+            (fit + (prior - posterior).mean(2), "The dimensions are averaged: of a code, ln p and ln q are sums."),
             (fit + (prior - posterior)[..., 0], "Only the first dimension counts: add up all D."),
             (fit + p - wide, "q(z|x) has the standard deviation exp(0.5 * logvar), not the variance."),
             (fit + p - sharp, "ln q(z|x) is taken of the noise, which leaves out - ln std: take it of z."),
-            (
-                fit + p - q + HALF_LOG_2PI * z.shape[2],
-                "The constant ln(2 pi) is in q, but not in p: both have it, or none.",
-            ),
-            (
-                fit + p - q - HALF_LOG_2PI * z.shape[2],
-                "The constant ln(2 pi) is in p, but not in q: both have it, or none.",
-            ),
+            (fit + p - q + constant, "The constant ln(2 pi) is in q, but not in p: both have it, or none."),
+            (fit + p - q - constant, "The constant ln(2 pi) is in p, but not in q: both have it, or none."),
             (-(fit + p - q), "That is minus ln w."),
             ((fit + p - q).exp(), "That is w itself, which overflows for real images: stay in logarithms."),
             (fit.mean(1, keepdim=True) + p - q, "The log-likelihood is averaged over the images: each has its own."),
+            (fit.sum(1, keepdim=True) + p - q, "The log-likelihood is added up over the images: each has its own."),
+            (fit / x[0].numel() + p - q, "The log-likelihood is a mean over pixels: the image's is their sum."),
         ],
     )
     if not same(got, fit + p - q):
@@ -831,7 +814,7 @@ def _probe_nearest(nearest_mean):
     got = nearest_mean(train_codes, labels, codes)
     intact()
     near = labels[torch.cdist(codes, train_codes).argmin(1)]
-    unit = F.normalize(codes, dim=1) @ F.normalize(means, dim=1).T
+    unit, sums = F.normalize(codes, dim=1) @ F.normalize(means, dim=1).T, means * labels.bincount()[:, None]
     _name(
         got,
         distances.argmin(1),
@@ -845,37 +828,17 @@ def _probe_nearest(nearest_mean):
             ((codes @ means.T).argmax(1), "That is the largest product: a long mean wins it; measure the distance."),
             ((codes @ means.T).argmin(1), "That is the smallest product: measure the distance."),
             (unit.argmax(1), "That is the smallest angle: measure the distance."),
-            (
-                torch.cdist(codes, means, 1).argmin(1),
-                "Absolute differences are added: measure the distance, a root of squares.",
-            ),
+            (torch.cdist(codes, means, 1).argmin(1), "Absolute differences are added: a distance adds squares."),
+            (torch.cdist(codes, means, torch.inf).argmin(1), "Only the largest difference counts: all are squared."),
+            ((codes[:, None] - means).sum(2).argmin(1), "Differences are added with their signs: square them first."),
             (torch.cdist(train_codes, means).argmin(1), "The training codes are classified: classify codes."),
             (torch.cdist(codes, train_codes).argmin(1), "That is the index of a training code: means are missing."),
-            (
-                (codes[:, None] - means).sum(2).argmin(1),
-                "The differences are added with their signs: square them first.",
-            ),
-            (
-                labels[distances.argmin(1)],
-                "A label is looked up with the number of the class: argmin gives the class itself.",
-            ),
+            (labels[distances.argmin(1)], "A label is looked up with the class's number, which is the answer."),
             (distances.argmin(1) + 1, "The classes are counted from 1: the first is 0."),
-            (
-                torch.cdist(codes, means[1:]).argmin(1),
-                "The mean of class 0 is missing, so all others move up: ten classes, from 0 to 9.",
-            ),
-            (
-                torch.cdist(codes, means * labels.bincount()[:, None]).argmin(1),
-                "The codes of a class are added up: their mean is asked for.",
-            ),
-            (
-                torch.cdist(codes, means * labels.bincount()[:, None] / 8).argmin(1),
-                "The sums are divided by a tenth of all codes: divide each by how many codes its class has.",
-            ),
-            (
-                torch.cdist(codes, means, torch.inf).argmin(1),
-                "Only the largest difference counts: all are squared.",
-            ),
+            (torch.cdist(codes, means[1:]).argmin(1), "The mean of class 0 is missing, so all others move up."),
+            (torch.cdist(codes, sums).argmin(1), "The codes of a class are added up: their mean is asked for."),
+            (torch.cdist(codes, sums / 8).argmin(1), "The sums are divided by a tenth of all codes: by each class's."),
+            (torch.cdist(codes, sums / 80).argmin(1), "Sums are divided by the number of all codes: by each class's."),
             (F.one_hot(distances.argmin(1), 10), "That is one-hot: the number of the class is asked for, (N,)."),
         ],
     )
@@ -902,7 +865,9 @@ def _probe_linear(answer):
         _name_layer(probe, codes, num_classes)
         torch.set_rng_state(state)
         finished = linear_probe(codes, labels, **options)
-        _name_fit(probe, finished, codes.detach(), labels, num_classes, state)
+        torch.set_rng_state(state)
+        early = answer(codes.detach(), labels, num_steps=20, **options)
+        _name_fit(probe, finished, early, codes.detach(), labels, state)
     meta = torch.empty(12, 3, device="meta")
     on_meta(lambda: answer(meta, labels[:12], num_steps=2), f"linear_probe {GPU}")
 
@@ -946,29 +911,27 @@ def _name_layer(probe, codes, num_classes):
     expect_tensor("What the probe says to codes", got, (len(codes), num_classes), "one number per class", codes.dtype)
 
 
-def _name_fit(probe, finished, codes, labels, num_classes, state):
-    """Raise Wrong unless the probe fits about as well as the finished one; name what else it may have learned."""
+def _name_fit(probe, finished, early, codes, labels, state):
+    """Raise Wrong unless the probe fits about as well as the finished one; early, after 20 steps, tells the mistake."""
     with torch.no_grad():
-        got, best = (F.cross_entropy(layer(codes), labels).item() for layer in (probe, finished))
-        outputs = probe(codes)
-    if got < best + 0.01 and not same(outputs, _as_trained(codes, labels, num_classes, state, clear=False), 1e-3):
+        outputs, early = probe(codes), early(codes)
+        got, best = (F.cross_entropy(said, labels).item() for said in (outputs, finished(codes)))
+    num_classes = outputs.shape[1]
+
+    def trained(loss_of=lambda scores: F.cross_entropy(scores, labels), **options):
+        return _as_trained(codes, num_classes, state, loss_of, **options)
+
+    uncleared = trained(clear=False)
+    if got < best + 0.01 and not same(early, uncleared, 1e-3):
         return
     wrong = [
-        (dict(steps=0), "The weights never move: backward, then step, for every one of num_steps."),
-        (dict(steps=1), "One step only is taken: every one of num_steps takes one."),
-        (dict(clear=False), "The gradients of the last step are never cleared: PyTorch adds the new ones to them."),
-        (dict(sign=-1), "The weights move uphill: the loss has the wrong sign."),
-        (dict(before="softmax"), "A softmax stands before the cross-entropy, which applies one itself: it gets none."),
-        (dict(before="mse"), "The loss is a squared error, where the cross-entropy is expected."),
-        (
-            dict(before="nll"),
-            "F.nll_loss expects log-probabilities: F.cross_entropy takes the raw outputs.",
-        ),
-        (dict(before="nll softmax"), "F.nll_loss expects log-probabilities, not probabilities: use F.cross_entropy."),
-        (dict(before="binary"), "The loss judges each class by itself, where the cross-entropy is expected."),
+        (trained(steps=0), "The weights never move: clear, backward, step, in this order, in every one of num_steps."),
+        (trained(steps=1), "One step only is taken: every one of num_steps takes one."),
+        (uncleared, "The gradients of the last step are never cleared: PyTorch adds the new ones to them."),
     ]
-    for options, hint in wrong:
-        if same(outputs, _as_trained(codes, labels, num_classes, state, **options), 1e-3):
+    losses = ((trained(loss_of), hint) for loss_of, hint in wrong_losses(labels, num_classes))
+    for value, hint in itertools.chain(wrong, losses):
+        if same(early, value, 1e-3):
             raise Wrong(hint)
     right = (outputs.argmax(1) == labels).double().mean().item()
     seen = f"a cross-entropy of {got:.3f} and {100 * right:.0f} % right, where {best:.3f} can be reached"
@@ -978,16 +941,8 @@ def _name_fit(probe, finished, codes, labels, num_classes, state):
     )
 
 
-def _as_trained(codes, labels, num_classes, state, steps=200, clear=True, sign=1, before=""):
-    """Return what a probe says to the codes that was trained with a known mistake, from the same start."""
-    losses = {
-        "": lambda said: F.cross_entropy(said, labels),
-        "softmax": lambda said: F.cross_entropy(said.softmax(1), labels),
-        "mse": lambda said: F.mse_loss(said, F.one_hot(labels, num_classes).to(said)),
-        "nll": lambda said: F.nll_loss(said, labels),
-        "nll softmax": lambda said: F.nll_loss(said.softmax(1), labels),
-        "binary": lambda said: F.binary_cross_entropy_with_logits(said, F.one_hot(labels, num_classes).to(said)),
-    }
+def _as_trained(codes, num_classes, state, loss_of, steps=20, clear=True):
+    """Return what a probe says to the codes that was trained on a loss of its scores, from the same start."""
     after = torch.get_rng_state()
     torch.set_rng_state(state)
     probe = nn.Linear(codes.shape[1], num_classes)
@@ -996,7 +951,7 @@ def _as_trained(codes, labels, num_classes, state, steps=200, clear=True, sign=1
     for _ in range(steps):
         if clear:
             optimizer.zero_grad()
-        (sign * losses[before](probe(codes))).backward()
+        loss_of(probe(codes)).backward()
         optimizer.step()
     return probe(codes).detach()
 
@@ -1060,6 +1015,8 @@ def _probe_without(without_class):
         keep = labels != digit
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong(f"without_class returns {type(got).__name__}, where the two of images, labels are expected.")
+        if any(getattr(part, "ndim", 0) == 0 for part in got):
+            raise Wrong("One image, or one label, comes back, where all that stay are expected.")
         _name_keep(got, keep)
         if digit != 8 and any(isinstance(part, torch.Tensor) and len(part) == len(images) for part in got):
             raise Wrong(f"The digit {digit} is still there, so the model is trained on what it should not know.")
@@ -1070,13 +1027,8 @@ def _probe_without(without_class):
                 f"One image is taken out, the one at position {digit}: all images of the *class* {digit} should be."
             )
         for name, part, whole in (("images", got[0], images), ("labels", got[1], labels)):
-            expect_tensor(
-                f"The tensor of {name} without the digit {digit}",
-                part,
-                whole[keep].shape,
-                "those that stay",
-                whole.dtype,
-            )
+            what = f"The tensor of {name} without the digit {digit}"
+            expect_tensor(what, part, whole[keep].shape, "those that stay", whole.dtype)
             if not same(part, whole[keep]):
                 raise Wrong(
                     f"The {name} that stay are others than those whose label is not {digit}, in the same order."
@@ -1130,18 +1082,15 @@ def _wrong_areas(normal, anomalous, above, equal):
     yield (1.5 * above + 0.5 * equal).mean(), "equal holds the pairs that are above as well"
     yield (0.5 + 0.5 * above).mean(), "equal holds every pair that is not above"
     yield (0.5 + above - 0.5 * equal).mean(), "equal holds the pairs that are *not* equal"
-    yield (anomalous.mean() > normal.mean()).double(), "Only the two means are compared: all pairs"
+    yield (anomalous.mean() > normal.mean()).double(), "It is all or nothing: the share of *all pairs* is asked for"
     yield above.mean(), "A tie counts nothing here, and should count one half"
     yield (above + equal).mean(), "A tie counts as found here, and should count one half"
     yield (1 - above - 0.5 * equal).mean(), "The two have changed places: how often is the *anomalous* score higher"
     yield (1 - above - equal).mean(), "The two have changed places, and a tie should count one half"
     yield (1 - above).mean(), "The two have changed places, and a tie should count one half"
     yield (above + 0.5 * equal).sum(), f"That is the number of pairs: divide by how many there are, {pairs}"
-    yield (above + 0.5 * equal).sum() / len(normal), f"The pairs are divided by {len(normal)}, but there are {pairs}"
-    yield (
-        (above + 0.5 * equal).sum() / len(anomalous),
-        f"The pairs are divided by {len(anomalous)}, but there are {pairs}",
-    )
+    for count in (len(normal), len(anomalous)):
+        yield (above + 0.5 * equal).sum() / count, f"The pairs are divided by {count}, but there are {pairs}"
     yield 0.5 * (above + equal).mean(), "Only ties count one half: a pair that is above counts whole"
     yield above.mean() + 0.5 * equal.sum(), "The ties are summed, not averaged: the share of pairs that are equal"
     yield anomalous.double().mean() - normal.double().mean(), "That is a difference of means: compare all pairs"
@@ -1176,20 +1125,21 @@ def _line(across, up):
 
 def _wrong_excess(train, train_outline, given, outline):
     line, own = _line(train_outline, train), _line(outline, given)
-    centred, up = train_outline - train_outline.mean(), train - train.mean()
-    slope, level = (centred @ up) / (centred @ centred), train.mean()
+    centred, up, level = train_outline - train_outline.mean(), train - train.mean(), train.mean()
+    excess, slope, steps = given - line(outline), (centred @ up) / (centred @ centred), outline - train_outline.mean()
     like = "simple images score low, whether they belong or not: compare with the line"
+    lost = "The sign is lost: an image below the line is *less* surprising than expected."
     yield given, f"That is the surprise itself: {like}."
-    yield given - level, f"Only the mean surprise is subtracted: {like}."
+    yield given - level, f"Only the mean surprise is subtracted, the slope is missing, or comes out as 0: {like}."
     yield line(outline), "That is what the line says: how far the surprise lies above it is asked for."
-    yield line(outline) - given, "The sign is turned: an image above the line is *more* surprising than expected."
+    yield -excess, "The sign is turned: an image above the line is *more* surprising than expected."
     yield given - own(outline), "The line is fitted to the images to be scored: fit it to the training images."
-    excess = given - line(outline)
-    yield excess.abs(), "The sign is lost: an image below the line is *less* surprising than expected."
-    yield excess.pow(2), "The sign is lost: an image below the line is *less* surprising than expected."
+    yield excess.abs(), lost
+    yield excess.pow(2), lost
     yield excess.clamp(min=0), "What lies below the line is raised to 0: how far below matters as well."
     yield excess.sort().values, "The scores are sorted, so that nobody knows whose they are."
-    yield excess / train.std(), "The difference is divided by a spread: it is asked for in nats."
+    for spread in (train, given):
+        yield excess / spread.std(), "The difference is divided by a spread: it is asked for in nats."
     yield excess / line(outline), "The difference is divided by what the line says: it is asked for in nats."
     yield given + line(outline), "What the line says is added: a difference is asked for."
     yield given - line(outline).mean(), "The mean of the line is subtracted: each image has its own place on it."
@@ -1197,49 +1147,40 @@ def _wrong_excess(train, train_outline, given, outline):
     yield train - line(train_outline), "The training images are scored: score surprise and outline."
     yield given - slope * outline, "The line goes through the origin: it goes through the means, s-bar and a-bar."
     yield given - level - slope * outline, "The mean outline is not subtracted: the line goes through both means."
-    yield given - slope * (outline - train_outline.mean()), "The mean surprise is missing from what the line says."
-    yield given - level + slope * (outline - train_outline.mean()), "The slope has the wrong sign."
-    shifted = level + slope * (outline - outline.mean())
-    yield given - shifted, "The outline is compared with its own mean: the line goes through the training images' mean."
-    yield (
-        given - given.mean() - slope * (outline - train_outline.mean()),
-        "The line is given the mean of the images to be scored: train_surprise has its own.",
-    )
-    yield (
-        given - given.mean() - slope * (outline - outline.mean()),
-        "Both means are those of the images to be scored: the line goes through the training images' means.",
-    )
-    across = outline - outline.mean()
-    covariance, variance = (centred @ up) / len(up), (centred @ centred) / len(up)
-    wrong = {
-        "The slope is that of the images to be scored: fit it to the training images.": (across @ given)
-        / (across @ across),
-        "The slope is the mean of the ratios: divide the sums.": (up / centred).mean(),
-        "The slope is a ratio of two spreads: the products of the differences are missing.": up.std() / centred.std(),
-        "The slope lacks brackets: the mean is subtracted from the surprise before the product is taken.": (
-            centred * train - train.mean()
-        ).sum()
-        / (centred @ centred),
-        "The slope is upside down: the sum of squares of the outline divides.": (centred @ centred) / (centred @ up),
-        "The slope is not divided by the sum of the squares.": centred @ up,
-        "The slope is not divided by the variance of the outline.": covariance,
-        "The slope is divided by the root of the sum of squares, or of the variance: by the sum itself.": covariance
-        / variance.sqrt(),
-        "The slope is divided by the squares of the surprise: those of the outline divide.": (centred @ up) / (up @ up),
-        "The slope is a correlation: the spread of the surprise is in it.": (centred @ up)
-        / ((centred @ centred) * (up @ up)).sqrt(),
-        "The slope divides a mean by a sum, or a sum by a mean: the same on both sides.": covariance
-        / (centred @ centred),
-        "A mean over N and one over N - 1 are mixed in the slope: the same on both sides.": covariance
-        / train_outline.var(),
-        "The slope squares the sum, where the squares are summed.": (centred @ up) / (train_outline.sum() ** 2),
-        "The mean of the outline is not subtracted before it is squared.": (centred @ up)
-        / (train_outline @ train_outline),
-        "The mean of the outline is not subtracted in the slope.": (train_outline @ train)
-        / (train_outline @ train_outline),
-    }
-    for hint, other in wrong.items():
-        yield given - level - other * (outline - train_outline.mean()), hint
+    yield given - slope * steps, "The mean surprise is missing from what the line says."
+    yield given - level + slope * steps, "The slope has the wrong sign."
+    theirs = "of the images to be scored: the line goes through the means of the training images."
+    yield given - level - slope * (outline - outline.mean()), f"The outline is compared with the mean {theirs}"
+    yield given - given.mean() - slope * steps, f"The line is given the mean surprise {theirs}"
+    yield given - given.mean() - slope * (outline - outline.mean()), f"Both means are those {theirs}"
+    for other, hint in _wrong_slopes(train, train_outline, given, outline):
+        yield given - level - other * steps, hint
+
+
+def _wrong_slopes(train, train_outline, given, outline):
+    centred, up, count = train_outline - train_outline.mean(), train - train.mean(), len(train)
+    product, square, across = centred @ up, centred @ centred, outline - outline.mean()
+    root = "The slope is divided by a root, of the sum of squares or of the variance: by the sum itself."
+    mixed = "A mean over N and one over N - 1 are mixed in the slope: the same on both sides."
+    squared = "The mean of the outline is not subtracted before it is squared."
+    yield (across @ given) / (across @ across), "The slope is that of the images to be scored: use the training images."
+    yield (up / centred).mean(), "The slope is the mean of the ratios: divide the sums."
+    yield (up / centred).sum(), "The slope is a sum of ratios: divide the sums."
+    yield up.std() / centred.std(), "The slope is a ratio of two spreads: the products of the differences are missing."
+    yield (centred * train - train.mean()).sum() / square, "The slope lacks brackets around a difference from the mean."
+    yield square / product, "The slope is upside down, or divides: the sum of squares divides, the slope multiplies."
+    yield product, "The slope is not divided by the sum of the squares."
+    yield product / count, "The slope is not divided by the variance of the outline."
+    yield product / square.sqrt() / count**0.5, root
+    yield product / square.sqrt(), root
+    yield product / (up @ up), "The slope is divided by the squares of the surprise: those of the outline divide."
+    yield product / (square * (up @ up)).sqrt(), "The slope is a correlation: the spread of the surprise is in it."
+    yield product / square / count, "The slope divides a mean by a sum: the same on both sides."
+    yield product / square * count, "The slope divides a sum by a mean: the same on both sides."
+    yield product / count / train_outline.var(), mixed
+    yield product / (train_outline.sum() ** 2), "The slope squares the sum, where the squares are summed."
+    yield product / (train_outline @ train_outline), squared
+    yield (train_outline @ train) / (train_outline @ train_outline), "No mean is subtracted in the slope."
 
 
 REMINDERS = {
