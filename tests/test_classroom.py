@@ -25,13 +25,13 @@ PAGE = (ROOT / "notebooks" / "INSTRUCTORS.md").read_text(encoding="utf-8")
 STD = "torch.exp(0.5 * logvar)"
 # answers that could keep a run from ending, or from getting to the next notebook
 UNENDING = {
-    "an endless loop": f"{STD}\n    while True: pass",
     "an endless loop that catches everything": f"{STD}\n    while True:\n        try: eps = 1\n        except: pass",
-    "a long sleep": "__import__('time').sleep(10000)",
     "a question": "input('std?')",
+    "an exit of the whole kernel": "__import__('os')._exit(0)",
+    "an endless loop": f"{STD}\n    while True: pass",
+    "a long sleep": "__import__('time').sleep(10000)",
     "a breakpoint": "breakpoint()",
     "an exit": "__import__('sys').exit()",
-    "an exit of the whole kernel": "__import__('os')._exit(0)",
 }
 
 
@@ -152,7 +152,7 @@ def test_a_wrong_answer_never_hangs_the_run_and_is_named_in_the_table(tmp_path):
             file = f"{path.stem} {len(wanted)}.ipynb"
             hand_in(tmp_path / "submissions" / file, exercise_cells(path, number, replaced(old, new)))
             wanted[file] = number, ("wrong", "crashed")
-    for name, answer in UNENDING.items():
+    for name, answer in list(UNENDING.items())[: effort(default=3, long=len(UNENDING))]:
         hand_in(tmp_path / "submissions" / f"{name}.ipynb", exercise_cells(SOLUTIONS[0], "1.4", replaced(STD, answer)))
         wanted[f"{name}.ipynb"] = "1.4", ("crashed",)
     run_submissions(tmp_path, "--nbval-cell-timeout=20")
