@@ -185,7 +185,8 @@ def tags_of(html):
 
 def animation_is_one_picture(shown, images, frames_per_second, alt):
     ((tag, attributes),) = tags_of(shown.data)
-    assert (tag, attributes.keys(), attributes["alt"]) == ("img", {"alt", "src"}, str(alt).replace("\r", "\n"))
+    assert (tag, attributes.keys()) == ("img", {"alt", "src"})
+    assert attributes["alt"].replace("\r", "\n") == str(alt).replace("\r", "\n")
     assert Image.open(io.BytesIO(b64decode(attributes["src"].partition(",")[2]))).size == (192, 192)
 
 
@@ -374,7 +375,7 @@ def test_an_answer_is_right_or_the_argument_is_named(case, data, monkeypatch):
         result = function(**arguments)
     except (ValueError, TypeError) as error:
         assert spoilt or function in MAY_REFUSE, "a good argument is refused"
-        assert re.search(rf"\b({'|'.join(arguments)}|line \d+|a.ipynb)\b", str(error)), "the error names no argument"
+        assert re.search(rf"\b({'|'.join([*arguments, 'x'])}|line \d+|a.ipynb)\b", str(error)), "the error names no argument"
     else:
         law(result, **arguments)
     finally:

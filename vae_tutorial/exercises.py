@@ -123,7 +123,7 @@ def _require_text(name, text):
 
 def _copy(notebook, name):
     """Return a copy of a notebook; MarkerError unless it is valid, and nested no deeper than Python can follow."""
-    with suppress(RecursionError, AttributeError, KeyError, TypeError):  # what nbformat trips over
+    with suppress(RecursionError, AttributeError, KeyError, TypeError, ValueError):  # what nbformat trips over
         own = isinstance(notebook, nbformat.NotebookNode) and notebook.get("nbformat_minor") == 5
         if own and nbformat.validator.isvalid(notebook, version=4, version_minor=5):
             return copy.deepcopy(notebook)

@@ -70,7 +70,7 @@ def encode_all(encoder, images, batch_size=500):
     require_network("encoder", encoder)
     require_tensors("floats", images=images)
     require_count(1, 100_000, batch_size=batch_size)
-    if images.ndim != 4:
+    if images.ndim != 4 or images.shape[2:] != (32, 32):
         raise ValueError(f"images must have shape (N, C, 32, 32), but has {tuple(images.shape)}.")
     device = next(encoder.parameters()).device
     was_training = encoder.training
