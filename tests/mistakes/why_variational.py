@@ -74,10 +74,19 @@ MISTAKES = {
     "KS no mean": ("2.2", "log_ratio.mean(dim=0)", "log_ratio", "per draw"),
     "KS seeded": ("2.2", f"z = {DRAWS}", f"torch.manual_seed(1); z = {DRAWS}", "seed once"),
     "KS on the CPU": ("2.2", DRAWS, "mu + torch.randn(num_samples, *mu.shape) * torch.exp(0.5 * logvar)", "GPU"),
+    "KS half the variance": ("2.2", POSTERIOR, "Normal(mu, 0.5 * logvar.exp())", "half belongs in the exponent"),
+    "KS root twice": ("2.2", POSTERIOR, "Normal(mu, torch.exp(0.25 * logvar))", "the root is taken twice"),
+    "KS inverse": ("2.2", POSTERIOR, "Normal(mu, torch.exp(-0.5 * logvar))", "a sign too many"),
+    "KS std 1": ("2.2", POSTERIOR, "Normal(mu, torch.ones_like(mu))", "logvar is never used"),
+    "KS mu missing": ("2.2", POSTERIOR, "Normal(torch.zeros_like(mu), torch.exp(0.5 * logvar))", "mu is missing"),
+    "KS product": ("2.2", RATIO, "(posterior.log_prob(z) - prior.log_prob(z)).prod(dim=2)", "close to the closed form"),
     "BE08 mean over D": ("2.3", RATE, "kl_divergence(mu, logvar).mean()", "reduce both terms in the same way"),
     "BE08 mean over pixels": ("2.3", ERROR, "0.5 * (recon - x).pow(2).mean()", "mean over the pixels"),
     "BE08 mse": ("2.3", ERROR, "__import__('torch').nn.functional.mse_loss(recon, x)", "mean over the pixels"),
     "BE10 no half": ("2.3", ERROR, ERROR.replace("0.5 * ", ""), "The half is missing"),
+    "EB other way round": ("2.3", ERROR, "0.5 * (recon - x).pow(2).flatten(1).mean(dim=1).sum()", "other way round"),
+    "EB half squared": ("2.3", ERROR, "(0.5 * (recon - x)).pow(2).flatten(1).sum(dim=1).mean()", "not the square of the half"),
+    "EB sum squared": ("2.3", ERROR, "0.5 * (recon - x).flatten(1).sum(dim=1).pow(2).mean()", "square each first"),
     "EB batch": ("2.3", ERROR, "0.5 * (recon - x).pow(2).sum()", "the mean over the batch"),
     "EB no half, batch": ("2.3", ERROR, "(recon - x).pow(2).sum()", "The half is missing"),
     "EB channels": ("2.3", ERROR, "0.5 * (recon - x).pow(2).sum(dim=1).mean()", "channels alone"),
@@ -104,11 +113,11 @@ MISTAKES = {
     "QB no N": ("2.3", BETA, "beta / latent_dim", "N is missing"),
     "QB no beta": ("2.3", BETA, "num_pixels / (2 * latent_dim)", "beta itself"),
     "QB //": ("2.3", BETA, "beta * num_pixels // (2 * latent_dim)", "behind the point"),
-    "BE12 posterior variance": ("2.4", COUNT, "int((mu.exp().mean(0) < 1).sum())", "active"),
     "AC std": ("2.4", VARIANCE, "mu.std(dim=0)", "standard deviation is compared"),
     "AC below": ("2.4", COUNT, "int((variance < threshold).sum())", "below the threshold"),
     "AC wrong dim": ("2.4", VARIANCE, "mu.var(dim=1)", "over the images it is dim=0"),
     "AC mean square": ("2.4", VARIANCE, "mu.pow(2).mean(dim=0)", "a constant mean is not activity"),
+    "AC one mean": ("2.4", VARIANCE, "(mu - mu.mean()).pow(2).mean(dim=0)", "takes its own, dim=0"),
     "AC size": ("2.4", VARIANCE, "mu.abs().mean(dim=0)", "a constant mean is not activity"),
     "AC typed in": ("2.4", COUNT, "int((variance > 0.01).sum())", "typed in"),
     "AC one variance": ("2.4", VARIANCE, "mu.var()", "one variance for every dimension"),
@@ -119,6 +128,7 @@ MISTAKES = {
 
 # mistakes that cannot be made here, and why
 IMPOSSIBLE = {
+    "BE12": "active_units is given the means alone; the text above it says why the posterior's variance does not tell",
     "BE14": "no code: the question after exercise 2.3, answered with a measurement, makes it",
 }
 

@@ -95,7 +95,9 @@ def _grid(along, down, n):
 def _name_quantiles(got, right, n):
     """Raise Wrong unless both columns are made of the right n numbers."""
     if got.isnan().any():
-        raise Wrong("The grid has nan in it: ndtri takes shares between 0 and 1; are there brackets around i + 1/2?")
+        bare = got.isnan().float().mean() > 0.5  # without brackets or division all shares but the first are above 1
+        cause = "are there brackets around i + 1/2?" if bare else "i runs from 0 to n - 1, and is divided by n."
+        raise Wrong(f"The grid has nan in it: ndtri takes shares between 0 and 1; {cause}")
     if got.isinf().any():
         raise Wrong("The grid has infinite ends, as ndtri(0) and ndtri(1) are: take the middles of n equal parts.")
     i = torch.arange(n)
@@ -241,6 +243,7 @@ def _name_place(first, second, mu, logvar, train_mu):
             (phi(logvar), "place uses logvar: the encoder returns mu first."),
             (torch.sigmoid(mu), "sigmoid rises from 0 to 1 as well, but it is not Phi: ndtr."),
             (torch.erf(mu), "erf runs from -1 to 1, and is not Phi: ndtr."),
+            (torch.erf(mu / 2**0.5), "erf runs from -1 to 1, and Phi from 0 to 1: add 1 and halve, or use ndtr."),
             ((1 + torch.erf(mu)) / 2, "Phi(a) is (1 + erf(a / sqrt(2))) / 2: the root of 2 is missing, or use ndtr."),
             (1 - phi(mu), "The map is turned round: the share below mu is meant, not the one above."),
             (torch.exp(-mu.pow(2) / 2) / (2 * torch.pi) ** 0.5, "That is the density at mu, not the share below it."),
@@ -676,6 +679,7 @@ def _name_thickness(got, images):
     counted = "Pixels are counted as ink or none: a grey one is a part"
     known = [
         (area / outline, "The factor 2 is missing: a stroke has an edge on either side"),
+        (area / (2 * outline), "The 2 belongs above the line: twice the area"),
         (outline / area, "The fraction is upside down: the area is divided by the outline"),
         (outline / (2 * area), "The fraction is upside down: the area is divided by the outline"),
         (2 * outline / area, "The fraction is upside down: the area is divided by the outline"),
@@ -897,6 +901,7 @@ def _name_variances(variances, right, values, count, dims, k):
         (right.flip(0), "The variances are in ascending order: they belong to the components, in the same order"),
         (right * (count - 1) / count, "The variances are divided by N: divide the covariance by N - 1"),
         (right * (count - 1), "The covariance is not divided by N - 1"),
+        (right / (count - 1), "It is divided by N - 1 twice: the eigenvalues of the covariance are the variances"),
         (right * (count - 1) / dims, "The covariance is divided by D: by the number of codes, N - 1"),
         (right * (count - 1) / (dims - 1), "The covariance is divided by D - 1: by the number of codes, N - 1"),
         (right.sqrt(), "Those are standard deviations: the eigenvalues are the variances"),

@@ -337,8 +337,9 @@ def _wrong_estimates(mu, logvar, entries):
     yield cross, "ln q(z|x) is missing: it is the difference of two log-probabilities"
     yield -cross, "ln q(z|x) is missing: it is the difference of two log-probabilities"
     yield -entropy - cross, "The two log-probabilities are added, where their difference is asked for"
-    for name, std in {"the variance": variance, "exp(2 * logvar)": (2 * logvar).exp()}.items():
-        yield _kl(mu, std), f"Normal takes the standard deviation, and {name} is given: take its root"
+    for std, given in _wrong_deviations(logvar):
+        yield _kl(mu, std), f"Normal takes the standard deviation, and {given}"
+    yield _kl(0 * mu, variance.sqrt()), "mu is missing: the posterior lies around mu"
     outside = Normal(torch.zeros_like(mu), 1.0)
     drawn_from_prior = (-0.5 * logvar - (1 + mu**2) / (2 * variance) + 0.5).sum(1)
     yield drawn_from_prior, "z is drawn from the prior: the expectation is over the posterior, q(z|x)"
@@ -348,6 +349,15 @@ def _wrong_estimates(mu, logvar, entries):
     yield kl * MANY, "The draws are added up: take their mean"
     yield kl / math.log(2), "That is in bits: nats take the natural logarithm, as log_prob does"
     yield kl.exp(), "The ratio of the probabilities is averaged, where their logarithms are"
+
+
+def _wrong_deviations(logvar):
+    yield logvar.exp(), "the variance is given: take its root"
+    yield (2 * logvar).exp(), "exp(2 * logvar) is given: take half of logvar, not twice"
+    yield logvar.exp() / 2, "half the variance is given: the half belongs in the exponent"
+    yield (logvar / 4).exp(), "the root is taken twice"
+    yield (-0.5 * logvar).exp(), "one over it is given: a sign too many in the exponent"
+    yield torch.ones_like(logvar), "1 is given: logvar is never used"
 
 
 def _kl(mu, std):
@@ -367,7 +377,7 @@ def _probe_draws(kl_by_sampling, biased=True):
         exact = same(few, right.expand(1000))
         way = "it is the closed form, but the estimate is asked for" if exact else "seed once, at the top"
         raise Wrong(f"Two calls give the same number: {way}.")
-    if same(few, few[:1].expand(1000)):
+    if few.std() < 1e-6 * few.abs().mean():
         raise Wrong("All images get the same noise: each has draws of its own.")
     if (few.mean() - right).abs() > 5 * few.std() / 1000**0.5:
         if biased:
@@ -406,7 +416,7 @@ def _probe_elbo_loss(elbo_loss):
         error, rate = 0.5 * squared.flatten(1).sum(1).mean(), kl.sum(1).mean()
         if same(got[1], rate) and (same(got[2], error) or same(got[0], error)):
             raise Wrong("The order is loss, half_squared_error, kl: keep the last line.")
-        _name_error(got[1], squared, error, error + beta * rate)
+        _name_error(got[1], recon - x, error, error + beta * rate)
         _name_rate(got[2], kl, rate, beta)
         name_total(got[0], error, rate, beta)
         check_gradients(got[0], error + beta * rate, {"recon": recon, "mu": mu, "logvar": logvar}, "elbo_loss")
@@ -415,13 +425,16 @@ def _probe_elbo_loss(elbo_loss):
     expect_refusal("elbo_loss", lambda: elbo_loss(recon[:, :1], x, mu, logvar))
 
 
-def _name_error(got, squared, error, total):
-    batch, pixels = len(squared), squared[0].numel()
+def _name_error(got, signed, error, total):
+    squared, batch, pixels = signed.pow(2), len(signed), signed[0].numel()
     seen = f" (it gives {number(got)}, not {error:.4f})."
     mistakes = [
         (2 * error, "The half is missing: -ln p(x|z) of a Gaussian with variance 1 is half the squared error"),
         (squared.mean(), "That is the mean over the pixels: the squared error of an image is summed"),
         (0.5 * squared.mean(), "That is the mean over the pixels: the squared error of an image is summed"),
+        (error * batch / pixels, "Pixels are averaged and images added up: it is the other way round"),
+        (error / 2, "The half is there twice, or squared as well: half the square, not the square of the half"),
+        (0.5 * signed.flatten(1).sum(1).pow(2).mean(), "The errors are added up and then squared: square each first"),
         (error * batch, "The images of the batch are added up: the mean over the batch is asked for"),
         (2 * error * batch, "The half is missing, and the images are added up: the mean over the batch is asked for"),
         (0.5 * squared.sum(1).mean(), "The sum runs over the channels alone: over height and width, too"),
@@ -542,6 +555,9 @@ COUNTS = {
     "0.01 is typed in where threshold belongs": [lambda mu, t: mu.var(0) > 0.01],
     "All dimensions get one answer together: one variance for every dimension, dim=0, and count those above": [
         lambda mu, t: mu.var() > t
+    ],
+    "One mean of all numbers is subtracted: the variance of a dimension takes its own, dim=0": [
+        lambda mu, t: (mu - mu.mean()).pow(2).mean(0) > t
     ],
     "It says whether all are active, not how many are: .sum() counts": [lambda mu, t: (mu.var(0) > t).all()],
     "The range is compared, where the variance is meant": [lambda mu, t: mu.amax(0) - mu.amin(0) > t],
