@@ -130,6 +130,7 @@ MISTAKES = {
     "VF01 always z": ("1.6", CODE, "z = reparameterize(mu, logvar)", "In eval mode a sample"),
     "VF03 always mu": ("1.6", CODE, "z = mu", "the KL has no purpose"),
     "VF05 detach": ("1.6", CODE, "z = reparameterize(mu, logvar).detach() if self.training else mu", "detach"),
+    "VF no gradient": ("1.6", "mu, logvar = self.encoder(x)", "mu, logvar = torch.no_grad()(self.encoder)(x)", "no_grad cuts it off"),
     "VF07 logvar": ("1.6", CODE, "z = logvar", "logvar is decoded"),
     "VF09 twice": ("1.6", CODE, "z = reparameterize(*self.encoder(x)) if self.training else mu", "the encoder 2 times"),
     "VF another's mode": ("1.6", CODE, CODE.replace("self.training", "self.encoder.training"), "changed places"),

@@ -51,6 +51,7 @@ MISTAKES = {
     "VY exp": ("2.1", ENTROPY, "torch.special.entr(average).sum().exp()", "e to the entropy"),
     "VY share": ("2.1", ENTROPY, "torch.special.entr(average).sum() / math.log(len(average))", "divided by ln"),
     "VY softmax": ("2.1", AVERAGE, "probabilities.softmax(dim=1).mean(dim=0)", "through a softmax again"),
+    "BE number of draws": ("2.2", "(num_samples,)", "num_samples", "a number where a size is expected"),
     "BE04 sign": ("2.2", RATIO, "(prior.log_prob(z) - posterior.log_prob(z)).sum(dim=2)", "never negative"),
     "BE06 mean": ("2.2", RATIO, "(posterior.log_prob(z) - prior.log_prob(z)).mean(dim=2)", "add up over the dimensions"),
     "KS not summed": ("2.2", RATIO, "posterior.log_prob(z) - prior.log_prob(z)", "a number per dimension"),

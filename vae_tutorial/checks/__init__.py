@@ -44,6 +44,7 @@ CRASHES = {
     r"Boolean value of Tensor": "asks a whole tensor whether it is true: compare entries; a module like nn.MSELoss() "
     "is built first, then called.",
     r"bitwise_xor": "uses ^, which is no power in Python: write ** or pow.",
+    r"'int' object is not iterable": "is given a number where a size is expected: write (n,), with a comma.",
     r"RecursionError": "calls itself without end.",
     r"does not require grad": "has no graph to go back through: is something detached, or under no_grad?",
     r"graph a second time": "goes back through a graph that was used already: leave backward to train_step.",
