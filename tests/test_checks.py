@@ -70,14 +70,14 @@ def failure(check, number, source):
     return str(failed.value)
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("name", MISTAKES, ids=lambda name: f"{MISTAKES[name][0]} {name}")
 def test_a_mistake_is_named(check, name):
     number, old, new, hint = MISTAKES[name]
     message = failure(check, number, changed(number, old, new))
     assert hint in message and "cannot be used" not in message
 
 
-@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize("name", HARMLESS, ids=lambda name: f"{HARMLESS[name][0]} {name}")
 def test_a_harmless_variant_is_done_with_every_seed(check, name):
     number, old, new = HARMLESS[name]
     student = answers(number, changed(number, old, new))
