@@ -8,11 +8,11 @@ import zipfile
 import pytest
 import torch
 
-from vae_tutorial.checkpoint import load_checkpoint, random_state, save_checkpoint
+from vae_tutorial.checkpoint import load_checkpoint, save_checkpoint
 from vae_tutorial.data import Loader
 from vae_tutorial.loss import vae_loss
 from vae_tutorial.model import VAE, Decoder, Encoder
-from vae_tutorial.train import fit
+from vae_tutorial.train import fit, random_state
 
 SETTINGS = {"epochs": 4, "lr": 0.01, "dataset": "noise"}
 HELD_OUT = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -170,6 +170,14 @@ def test_a_file_with_something_else_in_it_is_refused(key, value, path):
     refused(path, "is no checkpoint of such a run", "choose another folder")
 
 
+@pytest.mark.parametrize(
+    "history", [{"train": [["a"]], "held_out": [[1]]}, {"train": [[1, 1, 1]], "held_out": []}, {"train": [1]}]
+)
+def test_a_history_that_cannot_be_is_refused(history, path):
+    torch.save({**torch.load(path, weights_only=True), "history": history}, path)
+    refused(path, "is no checkpoint of such a run", "choose another folder")
+
+
 @pytest.mark.parametrize("state", [[], 3, {}, torch.zeros(2)])
 def test_a_file_that_holds_no_state_is_refused(state, tmp_path):
     torch.save(state, tmp_path / "c.pt")
@@ -208,6 +216,18 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_half_written(fails, s
         Run().fit().save(path)
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"] * stands
     assert not stands or path.read_bytes() == before
+
+
+def test_ctrl_c_while_writing_leaves_the_old_checkpoint_and_nothing_half_written(path, monkeypatch):
+    before = path.read_bytes()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Run().save(path)
+    assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from effort import effort
@@ -75,9 +77,13 @@ def test_a_run_leaves_a_checkpoint_its_history_and_pictures(tmp_path, capsys):
 
 
 def test_the_settings_that_are_not_given_are_those_of_notebook_01():
+    notebook = nbformat.read(Path(__file__).parent.parent / "notebooks" / "solutions" / "01_vae.ipynb", as_version=4)
+    cell, wanted = next(cell for cell in notebook.cells if cell.id == "settings"), {"torch": torch}
+    exec(cell.source, wanted)
     options = program.parse([])
-    assert (options.epochs, options.batch_size, options.lr, program.BETAS) == (40, 32, 4e-3, (0.5, 0.99))
-    assert (options.dataset, options.seed, program.WIDTH, program.LATENT_DIM) == ("mnist-5k", 0, 16, 128)
+    given = dict(batch_size=options.batch_size, epochs=options.epochs, lr=options.lr, betas=program.BETAS)
+    assert wanted["settings"] == {**given, "one_cycle": True}
+    assert (wanted["width"], wanted["latent_dim"]) == (program.WIDTH, program.LATENT_DIM)
 
 
 def test_the_seed_fixes_the_weights_and_another_gives_others(tmp_path):
@@ -107,15 +113,15 @@ def test_resume_begins_anew_where_there_is_nothing_yet(tmp_path):
 
 def test_ctrl_c_says_how_to_go_on_and_going_on_ends_like_a_whole_run(tmp_path, capsys, monkeypatch):
     run(tmp_path / "whole", epochs=3)
-    write = program._write_history
+    write, once = program._write_history, iter(["stop"])
 
     def stop(path, history):
         write(path, history)
-        if len(history["held_out"]) == 1:
+        if len(history["held_out"]) == 1 and next(once, None):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(program, "_write_history", stop)
-    assert run(tmp_path / "run", epochs=3) == 0
+    assert run(tmp_path / "run", epochs=3) == 130
     assert "stopped after 1 of 3 epochs: the same command with --resume goes on" in capsys.readouterr().out
     monkeypatch.setattr(program, "_write_history", write)
     assert run(tmp_path / "run", "--resume", epochs=3) == 0
@@ -143,6 +149,13 @@ def test_a_broken_checkpoint_is_refused_and_left_where_it_is(tmp_path, capsys):
 def test_an_option_that_cannot_be_is_refused_in_a_sentence(option, value, piece, tmp_path, capsys):
     assert run(tmp_path, option, value) == 1
     refused(capsys, piece)
+
+
+def test_an_output_without_the_blocks_of_the_bar_shows_another_bar(tmp_path):
+    code, environment = RUN_SMALL, os.environ | {"PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-c", code, "--folder", str(tmp_path), "--epochs", "1", "--device", "cpu"]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="cp1252", check=True)
+    assert "100% |####################|" in done.stdout
 
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones(tmp_path, capsys):
@@ -202,10 +215,14 @@ def start(folder, *options):
 
 
 def wait_for_an_epoch(process, path):
-    """Return when the checkpoint was written anew, or when the process has ended."""
-    before = path.stat().st_mtime_ns if path.exists() else 0
-    while process.poll() is None and (not path.exists() or path.stat().st_mtime_ns == before):
-        time.sleep(0.01)
+    """Wait until the checkpoint was written anew twice, or the process has ended; return the seconds between."""
+    times = []
+    for _ in range(2):
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        while process.poll() is None and (not path.exists() or path.stat().st_mtime_ns == before):
+            time.sleep(0.001)
+        times.append(time.monotonic())
+    return times[1] - times[0]
 
 
 def test_a_run_killed_at_any_moment_ends_bit_for_bit_like_one_never_killed(tmp_path):
@@ -213,10 +230,10 @@ def test_a_run_killed_at_any_moment_ends_bit_for_bit_like_one_never_killed(tmp_p
     assert start(whole).wait() == 0
     moments = random.Random(0)
     for trial in range(kills):
-        folder = often / str(trial // 5)  # a run of its own for every five kills, so that none ends before
+        folder = often / str(trial // 3)  # a run of its own for every three kills, so that none ends before
         process = start(folder, "--resume")
-        wait_for_an_epoch(process, folder / "checkpoint.pt")
-        time.sleep(moments.uniform(0, 0.2))
+        interval = wait_for_an_epoch(process, folder / "checkpoint.pt")
+        time.sleep(moments.uniform(0, interval))
         assert process.poll() is None, "the run ended before it was killed: make it longer"
         process.kill()
         assert process.wait() == -signal.SIGKILL if os.name == "posix" else process.wait()

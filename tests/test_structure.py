@@ -13,8 +13,9 @@ import vae_tutorial
 PACKAGE = Path(vae_tutorial.__file__).parent
 NEEDED = {"", "model", "loss", "data", "train", "latent"}  # "" is the package itself
 ALLOWED = {
-    **dict.fromkeys(["", "model", "loss", "data", "latent", "plots", "exercises", "checkpoint"], set()),
+    **dict.fromkeys(["", "model", "loss", "data", "latent", "plots", "exercises"], set()),
     "train": {"loss"},
+    "checkpoint": {"train"},
     "parallel": {"train"},
     "checks": {"checks", "model", "loss", "train", "latent"},
     "__main__": {"model", "loss", "data", "train", "latent", "plots", "exercises", "checks", "checkpoint", "parallel"},

@@ -438,3 +438,29 @@ def test_the_order_in_memory_changes_no_weight_and_no_result():
     assert torch.equal(everything(model), before)
     for got, want in zip(model(x), wanted, strict=True):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (3, 1), (9, 4)])
+def test_a_batch_of_one_is_trained_on(count, batch_size):
+    model = build()
+    before = weights(model)
+    history = run(model, loader=load(count, batch_size), epochs=2)
+    assert all(math.isfinite(part) for rows in history.values() for row in rows for part in row)
+    assert not torch.equal(weights(model), before)
+
+
+def test_weights_lost_in_the_last_step_of_an_epoch_are_no_result():
+    model, seen = build(), []
+
+    def step(model, *args):
+        parts = train_step(model, *args)
+        seen.append(parts)
+        if len(seen) == len(load()):
+            with torch.no_grad():
+                model.decoder.conv4.bias.fill_(math.nan)
+        return parts
+
+    history = {"train": [], "held_out": []}
+    with pytest.raises(FloatingPointError, match="The loss is nan: the weights are lost.*below 1.0e-02"):
+        run(model, history=history, train_step=step)
+    assert history == {"train": [], "held_out": []}

@@ -16,11 +16,11 @@ import torch
 from torchvision.utils import make_grid, save_image
 
 from vae_tutorial import parallel
-from vae_tutorial.checkpoint import load_checkpoint, random_state, replace_file, save_checkpoint
+from vae_tutorial.checkpoint import load_checkpoint, replace_file, save_checkpoint
 from vae_tutorial.data import DATASETS, Loader, load_images
 from vae_tutorial.latent import sample_prior
 from vae_tutorial.model import VAE, Decoder, Encoder
-from vae_tutorial.train import capped, fit
+from vae_tutorial.train import capped, fit, random_state
 
 WIDTH, LATENT_DIM, BETAS = 16, 128, (0.5, 0.99)
 
@@ -63,10 +63,13 @@ def choose_device(name, count=1):
     best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     try:
         device = torch.device(name) if name else best
+        if device.type == "cuda" and count > 1:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name} cannot be used ({str(error).splitlines()[0]}): try {best}.") from None
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device.type == "cuda" and count > 1 else device
+        problem = str(error).splitlines()[0]
+        raise ValueError(f"--device {name or best} cannot be used ({problem}): try {best}, or cpu.") from None
+    return device
 
 
 def _train(options, path, device, rank, count):
@@ -78,7 +81,7 @@ def _train(options, path, device, rank, count):
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, betas=BETAS)
     torch.manual_seed(options.seed + rank)  # noise of its own in every process
     settings = {name: getattr(options, name) for name in ("dataset", "batch_size", "lr", "seed")}
-    settings |= {"epochs": capped(options.epochs), "processes": count}
+    settings |= {"epochs": capped(options.epochs), "device": device.type, "processes": count}
     history = {"train": [], "held_out": []}
     if path.exists():
         history = load_checkpoint(path, model, optimizer, loader, settings, rank)
@@ -96,6 +99,7 @@ def _train(options, path, device, rank, count):
         part = parallel.Part(loader, rank, count)
         fit(parallel.share(model), part, data.test_images, train_step=parallel.shared_step, **how)
     if rank == 0:
+        _write_history(options.folder / "history.csv", history)  # a run may be killed before it wrote its last line
         _draw(options.folder / "pictures.png", model, data.test_images)
         _tell(options, history, settings["epochs"])
     return history
@@ -131,22 +135,22 @@ def _tell(options, history, epochs):
     print(f"written to {options.folder}: checkpoint.pt, history.csv, pictures.png")
 
 
-def _raise_lost(*_):
-    raise ConnectionError(parallel.LOST)
+def _stop(*_):
+    sys.exit(f"\npython -m vae_tutorial: {parallel.LOST}")
 
 
 def main(arguments=None):
     options = parse(arguments)
+    if parallel.place()[1] > 1:  # torchrun ends the others by this signal when it finds that one is gone
+        signal.signal(signal.SIGTERM, _stop)
     try:
-        if parallel.place()[1] > 1:  # torchrun ends the others by this signal when it finds that one is gone
-            signal.signal(signal.SIGTERM, _raise_lost)
-        train(options)
+        history = train(options)
+    except KeyboardInterrupt:
+        return 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"\npython -m vae_tutorial: {error}", file=sys.stderr, flush=True)
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return 0
+    return 0 if len(history["held_out"]) >= capped(options.epochs) else 130
 
 
 if __name__ == "__main__":

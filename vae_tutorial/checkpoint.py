@@ -3,9 +3,12 @@
 import io
 import os
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from vae_tutorial.train import set_random_state
 
 
 def save_checkpoint(path, model, optimizer, loader, history, settings, noise):
@@ -37,23 +40,25 @@ def load_checkpoint(path, model, optimizer, loader, settings, process=0):
     FileNotFoundError when there is none.
     """
     state = _read(path)
-    try:
-        _require_same_settings(path, state["settings"], settings)
+    with _refused(path):
+        other = {name: state["settings"][name] for name, value in settings.items() if state["settings"][name] != value}
+    for name, value in other.items():
+        raise ValueError(
+            f"{path} was written by a run with {name} = {value}, but {name} is {settings[name]}: "
+            f"give the same settings, or start another run in another folder."
+        )
+    with _refused(path):
+        history = {part: [tuple(map(float, row)) for row in state["history"][part]] for part in ("train", "held_out")}
+        if len(history["train"]) != len(history["held_out"]):
+            raise ValueError("the two parts of its history differ in length")
         rates = [group["lr"] for group in optimizer.param_groups]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate  # the peak, not where the schedule was: fit takes the schedule up from the history
         loader.generator.set_state(state["order"])
-        _set_random_state(next(model.parameters()).device, state["noise"][process])
-        return {part: [tuple(map(float, row)) for row in state["history"][part]] for part in ("train", "held_out")}
-    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"{path} is no checkpoint of such a run ({_one_line(error)}): {_REMEDY}") from None
-
-
-def random_state(device):
-    """Return the states of the generators from which noise is drawn on a device, as a list of tensors."""
-    return [generator.get_rng_state() for generator in _generators(device)]
+        set_random_state(next(model.parameters()).device, state["noise"][process])
+    return history
 
 
 def replace_file(path, content):
@@ -66,8 +71,9 @@ def replace_file(path, content):
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise OSError(f"{path} cannot be written ({_one_line(error)}): make room, or choose another folder.") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 _REMEDY = "delete it and start anew, or choose another folder."
@@ -81,27 +87,20 @@ def _read(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no checkpoint {path}: start a run before going on with it.") from None
+    except PermissionError as error:
+        raise OSError(f"{path} cannot be read ({_one_line(error)}): change its rights.") from None
     except Exception as error:  # a hostile or broken file may raise anything
         raise ValueError(f"{path} is broken, or is no checkpoint ({_one_line(error)[:200]}): {_REMEDY}") from None
     return state
 
 
-def _require_same_settings(path, written, given):
-    for name, value in given.items():
-        if written[name] != value:
-            raise ValueError(
-                f"{path} was written by a run with {name} = {written[name]}, but {name} is {value}: "
-                f"give the same settings, or start another run in another folder."
-            )
-
-
-def _set_random_state(device, states):
-    for generator, state in zip(_generators(device), states, strict=True):
-        generator.set_rng_state(state)
-
-
-def _generators(device):
-    return [torch] if device.type == "cpu" else [torch, torch.get_device_module(device)]
+@contextmanager
+def _refused(path):
+    """Turn whatever a file with other contents raises into a ValueError that names the file."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} is no checkpoint of such a run ({_one_line(error)}): {_REMEDY}") from None
 
 
 def _one_line(error):

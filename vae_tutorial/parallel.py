@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vae_tutorial.train import order_for_speed, train_step
 
-LOST = "another process of this run ended before it: start the same command again with --resume"
+LOST = "the run was stopped, or another process of it ended: the same command with --resume goes on"
 
 
 def place():
@@ -29,19 +29,20 @@ def joined(device):
     """
     backends = {"cpu": "gloo", "cuda": "nccl"}
     if device.type not in backends:
-        raise ValueError(f"Several processes run on cpu or cuda, but the device is {device}: leave torchrun out.")
+        raise ValueError(f"Several processes run on cpu or cuda, but the device is {device}: give --device cpu.")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(backends[device.type])
     try:
+        dist.init_process_group(backends[device.type])
         yield
     except RuntimeError as error:
-        # gloo raises a plain RuntimeError, "Connection closed by peer" or "reset by peer"
-        if isinstance(error, dist.DistBackendError) or "onnection" in str(error):
+        # gloo raises a plain RuntimeError, which begins with the path of its source
+        if isinstance(error, dist.DistBackendError) or "gloo" in str(error):
             raise ConnectionError(LOST) from error
         raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def share(model):

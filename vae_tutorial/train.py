@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from IPython import get_ipython
@@ -42,11 +43,7 @@ def train_epoch(model, loader, optimizer, loss_fn=vae_loss, train_step=train_ste
     sums, count = [0.0, 0.0, 0.0], 0
     for x, _ in loader:
         parts = train_step(model, x.to(device), optimizer, loss_fn)
-        if not math.isfinite(parts[0]):
-            raise FloatingPointError(
-                f"The loss is {parts[0]}: the weights are lost. Build the model and the optimizer anew, with a "
-                f"learning rate below {optimizer.param_groups[0]['lr']:.1e}, and check that x lies in [-1, 1]."
-            )
+        _require_finite(parts[0], optimizer)
         sums = [total + part * len(x) for total, part in zip(sums, parts, strict=True)]
         count += len(x)
         if after_step:
@@ -134,6 +131,7 @@ def fit(
             bar.set_description(f"epoch {epoch}/{epochs}")
             train_parts = train_epoch(model, loader, optimizer, loss_fn, train_step, after_step)
             held_out_parts = evaluate(model, held_out_images, loss_fn)
+            _require_finite(held_out_parts[0], optimizer)  # the last step may have lost the weights
             # both at once, so that Ctrl-C finds the two lists equally long
             history.update(train=[*history["train"], train_parts], held_out=[*history["held_out"], held_out_parts])
             bar.set_postfix_str("held-out total {:.4f}, recon {:.4f}, KL {:.4f}".format(*held_out_parts))
@@ -152,10 +150,9 @@ class _Line:
     """What the progress bar writes to: a notebook output that each text replaces, so that an export shows the last
     one alone; outside a notebook, the standard output."""
 
-    encoding = "utf-8"  # without it tqdm draws the bar with #
-
     def __init__(self):
         self.handle = display(Pretty(""), display_id=True) if hasattr(get_ipython(), "kernel") else None
+        self.encoding = "utf-8" if self.handle else sys.stdout.encoding  # tqdm goes by it: a bar of blocks, or of #
 
     def write(self, text):
         if self.handle is None:
@@ -165,6 +162,15 @@ class _Line:
 
     def flush(self):
         sys.stdout.flush()
+
+
+def _require_finite(loss, optimizer):
+    if not math.isfinite(loss):
+        group = optimizer.param_groups[0]
+        raise FloatingPointError(
+            f"The loss is {loss}: the weights are lost. Build the model and the optimizer anew, with a "
+            f"learning rate below {group.get('max_lr', group['lr']):.1e}, and check that x lies in [-1, 1]."
+        )
 
 
 def order_for_speed(model):
@@ -200,14 +206,31 @@ def _require_all_weights(model, optimizer):
         )
 
 
+def random_state(device):
+    """Return the states of the generators that draw noise on a device: the CPU's, and its own."""
+    return [torch.get_rng_state(), *([] if device.type == "cpu" else [_generator(device)[0]()])]
+
+
+def set_random_state(device, states):
+    """Put the generators back to where random_state found them."""
+    torch.set_rng_state(states[0])
+    if device.type != "cpu":
+        _generator(device)[1](states[1])
+
+
+def _generator(device):
+    """Return the functions that get and set the state of a device's generator; with several cards, of that card."""
+    module = torch.get_device_module(device)
+    which = {"device": device} if device.type == "cuda" else {}
+    return partial(module.get_rng_state, **which), partial(module.set_rng_state, **which)
+
+
 @contextmanager
 def _noise_of_its_own(seed, device):
     """Seed the global generators, and put them back as they were at the end."""
-    modules = [torch] if device.type == "cpu" else [torch, torch.get_device_module(device)]
-    states = [module.get_rng_state() for module in modules]
+    states = random_state(device)
     torch.manual_seed(seed)
     try:
         yield
     finally:
-        for module, state in zip(modules, states, strict=True):
-            module.set_rng_state(state)
+        set_random_state(device, states)
