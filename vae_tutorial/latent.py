@@ -102,7 +102,7 @@ def interpolate(start, end, num_steps):
     """Walk in a straight line from one code to another, both ends included.
 
     start, end: (D,) -> (num_steps, D), evenly spaced.
-    Raises ValueError for codes of another shape and for num_steps below 2, TypeError for codes without floats.
+    Raises ValueError for another shape and for num_steps below 2, TypeError for codes without floats.
     """
     require_ends(start, end, num_steps)
     # from 0 to 1 in num_steps even steps, one a row: (num_steps, 1)

@@ -35,14 +35,13 @@ def joined(device):
     try:
         dist.init_process_group(backends[device.type])
         yield
+        dist.barrier()  # whoever parts alone may wait for ever; for the same reason, none parts after an error
+        dist.destroy_process_group()
     except RuntimeError as error:
         # gloo raises a plain RuntimeError, which begins with the path of its source
         if isinstance(error, dist.DistBackendError) or "gloo" in str(error):
             raise ConnectionError(LOST) from error
         raise
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 def share(model):
