@@ -208,7 +208,6 @@ def test_all_of_mnist_needs_less_than_1_5_gib_beyond_the_imports(tmp_path):
     options = ["--dataset", "mnist", "--device", "cpu", "--epochs", "1", "--batch-size", "256", "--folder", tmp_path]
     done = subprocess.run([sys.executable, "-c", MEASURE, *options], capture_output=True, text=True, check=True)
     beyond = float(done.stdout.split("beyond the imports:")[1])
-    print(beyond)
     assert 0.1 < beyond < 1.5
 
 
