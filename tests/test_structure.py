@@ -13,10 +13,10 @@ import vae_tutorial
 PACKAGE = Path(vae_tutorial.__file__).parent
 NEEDED = {"", "model", "loss", "data", "train", "latent"}  # "" is the package itself
 ALLOWED = {
-    **dict.fromkeys(["", "model", "loss", "data", "latent", "plots", "exercises"], set()),
-    "train": {"loss"},
+    **dict.fromkeys(["", "model", "loss", "data", "latent", "plots", "exercises", "speed"], set()),
+    "train": {"loss", "speed"},
     "checkpoint": {"train"},
-    "parallel": {"train"},
+    "parallel": {"train", "speed"},
     "checks": {"checks", "model", "loss", "train", "latent"},
     "__main__": {"model", "loss", "data", "train", "latent", "plots", "exercises", "checks", "checkpoint", "parallel"},
 }

@@ -10,7 +10,7 @@ import torch
 from vae_tutorial.data import Loader, load_images
 from vae_tutorial.loss import elbo_loss, vae_loss
 from vae_tutorial.model import VAE, Decoder, Encoder, reparameterize
-from vae_tutorial.train import evaluate, fit, order_for_speed, train_epoch, train_step
+from vae_tutorial.train import evaluate, fit, train_epoch, train_step
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -428,16 +428,6 @@ def test_a_history_that_holds_all_epochs_is_not_trained_on():
     before = everything(model)
     run(model, epochs=2, history=history, train_step=lambda *args: pytest.fail("trained"))
     assert torch.equal(everything(model), before)
-
-
-def test_the_order_in_memory_changes_no_weight_and_no_result():
-    model, x = build().eval(), images(5)
-    before, wanted = everything(model), model(x)
-    order_for_speed(model)
-    assert model.encoder.conv2.weight.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(everything(model), before)
-    for got, want in zip(model(x), wanted, strict=True):
-        torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (3, 1), (9, 4)])

@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from vae_tutorial.train import order_for_speed, train_step
+from vae_tutorial import speed
+from vae_tutorial.train import train_step
 
 LOST = "the run was stopped, or another process of it ended: the same command with --resume goes on"
 
@@ -46,7 +47,7 @@ def joined(device):
 
 def share(model):
     """Wrap a model so that backward() averages the gradients over the processes."""
-    order_for_speed(model)  # before it is wrapped: the gradients' buffers take the weights' order in memory
+    speed.prepare(model)  # before it is wrapped: the gradients' buffers take the weights' order in memory
     return DistributedDataParallel(model)
 
 

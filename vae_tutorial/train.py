@@ -12,6 +12,7 @@ from IPython.display import Pretty, display
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from vae_tutorial import speed
 from vae_tutorial.loss import vae_loss
 
 
@@ -107,7 +108,7 @@ def fit(
     """
     epochs = capped(epochs)
     _require_all_weights(model, optimizer)
-    order_for_speed(model)
+    speed.prepare(model)
     history = {"train": [], "held_out": []} if history is None else history
     done = len(history["held_out"])
     if done >= epochs:
@@ -129,7 +130,8 @@ def fit(
             after_epoch(0)
         for epoch in range(done + 1, epochs + 1):
             bar.set_description(f"epoch {epoch}/{epochs}")
-            train_parts = train_epoch(model, loader, optimizer, loss_fn, train_step, after_step)
+            with speed.quick_convolutions(next(model.parameters()).device):
+                train_parts = train_epoch(model, loader, optimizer, loss_fn, train_step, after_step)
             held_out_parts = evaluate(model, held_out_images, loss_fn)
             _require_finite(held_out_parts[0], optimizer)  # the last step may have lost the weights
             # both at once, so that Ctrl-C finds the two lists equally long
@@ -171,12 +173,6 @@ def _require_finite(loss, optimizer):
             f"The loss is {loss}: the weights are lost. Build the model and the optimizer anew, with a "
             f"learning rate below {group.get('max_lr', group['lr']):.1e}, and check that x lies in [-1, 1]."
         )
-
-
-def order_for_speed(model):
-    """Lay out the weights, whose values stay, in the order in memory with which a CPU convolves fastest."""
-    if next(model.parameters()).device.type == "cpu":
-        model.to(memory_format=torch.channels_last)
 
 
 def _one_cycle(optimizer, rates, steps, done):

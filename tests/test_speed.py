@@ -1,0 +1,116 @@
+"""What makes training faster changes no result; tests/benchmarks shows that it is faster."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from vae_tutorial import speed
+from vae_tutorial.model import VAE, Decoder, Encoder
+
+CPU = torch.device("cpu")
+COVERED = [  # a layer, and a size of input with which it is a matrix product
+    (nn.Conv2d(3, 5, 4), (2, 3, 4, 4)),
+    (nn.Conv2d(3, 5, (4, 2), stride=3, bias=False), (2, 3, 4, 2)),
+    (nn.ConvTranspose2d(3, 5, 4), (2, 3, 1, 1)),
+    (nn.ConvTranspose2d(3, 5, (4, 2), stride=2, bias=False), (1, 3, 1, 1)),
+]
+OTHERS = [
+    (nn.Conv2d(3, 5, 4), (2, 3, 6, 6)),
+    (nn.Conv2d(3, 5, 4), (3, 4, 4)),
+    (nn.Conv2d(2, 4, 4, groups=2), (2, 2, 4, 4)),
+    (nn.Conv2d(2, 4, 3, groups=2), (2, 2, 3, 3)),
+    (nn.Conv2d(3, 5, 4, padding=1), (2, 3, 4, 4)),
+    (nn.Conv2d(3, 5, 3, padding="same"), (2, 3, 3, 3)),
+    (nn.Conv2d(3, 5, 3, padding=1, padding_mode="reflect"), (2, 3, 3, 3)),
+    (nn.ConvTranspose2d(3, 5, 4), (2, 3, 2, 2)),
+    (nn.ConvTranspose2d(3, 5, 4), (3, 1, 1)),
+    (nn.ConvTranspose2d(4, 6, 4, groups=2), (2, 4, 1, 1)),
+    (nn.ConvTranspose2d(3, 5, 4, padding=1), (2, 3, 1, 1)),
+    (nn.ConvTranspose2d(3, 5, 4, stride=2, output_padding=1), (2, 3, 1, 1)),
+    (nn.ConvTranspose2d(3, 5, 4, dilation=2), (2, 3, 1, 1)),
+]
+
+
+def run(layer, shape):
+    """Return a layer's output on a fixed input, and the gradients of a weighted sum of it."""
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y = layer(x)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+    return [y, *torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])]
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize(("layer", "shape"), COVERED + OTHERS, ids=str)
+def test_a_convolution_gives_the_same_output_and_gradients(layer, shape, order):
+    layer = layer.to(torch.float64, memory_format=order)
+    wanted = run(layer, shape)
+    with speed.quick_convolutions(CPU):
+        got = run(layer, shape)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("layer", "shape"), COVERED, ids=str)
+def test_it_is_a_matrix_product_inside_and_a_convolution_again_outside(layer, shape):
+    with speed.quick_convolutions(CPU):
+        inside = functions(layer, shape)
+    assert "convolution" not in inside
+    assert "convolution" in functions(layer, shape)
+
+
+def functions(layer, shape):
+    with torch.profiler.profile() as profile:
+        layer.float()(torch.zeros(shape))
+    return " ".join(event.key for event in profile.key_averages())
+
+
+def test_another_device_computes_as_it_always_did():
+    with speed.quick_convolutions(torch.device("cuda")):
+        assert "convolution" in functions(*COVERED[0])
+
+
+@pytest.mark.parametrize("wrong", [(2, 3, 4, 4), (2, 5, 1, 1), (2, 1, 1)], ids=str)
+def test_an_input_that_does_not_fit_gives_the_error_of_torch(wrong):
+    layer = nn.ConvTranspose2d(3, 5, 4) if wrong[-1] == 1 else nn.Conv2d(2, 5, 4)
+    with speed.quick_convolutions(CPU), pytest.raises(RuntimeError, match="expected"):
+        layer(torch.zeros(wrong))
+
+
+def test_the_order_in_memory_changes_no_weight_and_no_result():
+    torch.manual_seed(0)
+    model, x = VAE(Encoder(1, 4, 6), Decoder(1, 4, 6)).eval(), torch.rand(5, 1, 32, 32) * 2 - 1
+    before, wanted = [value.clone() for value in model.state_dict().values()], model(x)
+    speed.prepare(model)
+    assert model.encoder.conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    for value, was in zip(model.state_dict().values(), before, strict=True):
+        assert torch.equal(value, was)
+    for got, want in zip(model(x), wanted, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+FAULTS = """
+import resource, sys, torch
+from vae_tutorial import speed
+model = torch.nn.Conv2d(1, 16, 3)
+if sys.argv[1] == "prepared":
+    speed.prepare(model)
+x = torch.rand(96, 1, 32, 32)
+for step in range(30):
+    if step == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    model(x).relu().sum().backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is kept in glibc's way")
+def test_memory_is_kept_from_step_to_step():
+    def faults(how):
+        done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    assert 5 * faults("prepared") < faults("as it is")
