@@ -11,7 +11,6 @@ from torch import nn
 from vae_tutorial import speed
 from vae_tutorial.model import VAE, Decoder, Encoder
 
-CPU = torch.device("cpu")
 COVERED = [  # a layer, and a size of input with which it is a matrix product
     (nn.Conv2d(3, 5, 4), (2, 3, 4, 4)),
     (nn.Conv2d(3, 5, (4, 2), stride=3, bias=False), (2, 3, 4, 2)),
@@ -48,7 +47,7 @@ def run(layer, shape):
 def test_a_convolution_gives_the_same_output_and_gradients(layer, shape, order):
     layer = layer.to(torch.float64, memory_format=order)
     wanted = run(layer, shape)
-    with speed.quick_convolutions(CPU):
+    with speed.quick_convolutions(layer):
         got = run(layer, shape)
     for one, other in zip(got, wanted, strict=True):
         torch.testing.assert_close(one, other)
@@ -56,7 +55,7 @@ def test_a_convolution_gives_the_same_output_and_gradients(layer, shape, order):
 
 @pytest.mark.parametrize(("layer", "shape"), COVERED, ids=str)
 def test_it_is_a_matrix_product_inside_and_a_convolution_again_outside(layer, shape):
-    with speed.quick_convolutions(CPU):
+    with speed.quick_convolutions(layer):
         inside = functions(layer, shape)
     assert "convolution" not in inside
     assert "convolution" in functions(layer, shape)
@@ -68,15 +67,38 @@ def functions(layer, shape):
     return " ".join(event.key for event in profile.key_averages())
 
 
-def test_another_device_computes_as_it_always_did():
-    with speed.quick_convolutions(torch.device("cuda")):
-        assert "convolution" in functions(*COVERED[0])
+def test_a_layer_is_left_as_it_was_whatever_happens():
+    layer = nn.Conv2d(3, 5, 4)
+    before = vars(layer).copy()
+    with pytest.raises(KeyboardInterrupt), speed.quick_convolutions(layer):
+        assert vars(layer) != before
+        raise KeyboardInterrupt
+    assert vars(layer) == before
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def doubled_by_hand():
+    layer = nn.Conv2d(3, 5, 4)
+    layer.forward = lambda x: 2 * nn.Conv2d.forward(layer, x)
+    return layer
+
+
+@pytest.mark.parametrize("layer", [Doubled(3, 5, 4), doubled_by_hand(), nn.Conv2d(3, 5, 4, device="meta")], ids=str)
+def test_another_kind_of_layer_and_another_device_are_not_touched(layer):
+    before = vars(layer).copy()
+    with speed.quick_convolutions(layer):
+        assert vars(layer) == before
+    assert vars(layer) == before
 
 
 @pytest.mark.parametrize("wrong", [(2, 3, 4, 4), (2, 5, 1, 1), (2, 1, 1)], ids=str)
 def test_an_input_that_does_not_fit_gives_the_error_of_torch(wrong):
     layer = nn.ConvTranspose2d(3, 5, 4) if wrong[-1] == 1 else nn.Conv2d(2, 5, 4)
-    with speed.quick_convolutions(CPU), pytest.raises(RuntimeError, match="expected"):
+    with speed.quick_convolutions(layer), pytest.raises(RuntimeError, match="expected"):
         layer(torch.zeros(wrong))
 
 

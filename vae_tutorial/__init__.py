@@ -6,6 +6,7 @@ data       load_images, Loader: digits as tensors, offline first
 train      train_step, train_epoch, evaluate, fit
 checkpoint save_checkpoint, load_checkpoint: written whole or not at all
 parallel   one run on several processes
+speed      what makes a CPU train faster, with the same results
 latent     encode_all, class_means, interpolate, sample_prior
 plots      pictures and animations
 checks     what an answer to an exercise is held against, one module a notebook

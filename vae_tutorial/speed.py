@@ -3,11 +3,12 @@
 None of it belongs to a VAE, so it stands here, and fit uses it.
 """
 
-from contextlib import nullcontext
+from contextlib import contextmanager
+from types import MethodType
 
 import torch
+from torch import nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 
 def prepare(model):
@@ -20,27 +21,44 @@ def prepare(model):
         torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
-def quick_convolutions(device):
-    """Return a context in which a CPU computes some convolutions as matrix products, which take it half the time."""
-    return _MatrixProducts() if device.type == "cpu" else nullcontext()
+@contextmanager
+def quick_convolutions(model):
+    """Let a CPU compute the convolutions that are one matrix product as such, which takes it half the time.
+
+    These are the convolutions whose kernel covers the whole map, and the transposed ones whose map is a single pixel.
+    """
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    layers = [layer for layer in model.modules() if on_cpu and _is_plain(layer)]
+    for layer in layers:
+        layer.forward = MethodType(_FORWARD[type(layer)], layer)  # its class's own comes back with the deletion
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
-class _MatrixProducts(TorchFunctionMode):
-    """Compute a convolution whose kernel covers the whole map, and a transposed one whose map is a single pixel, as
-    the matrix products that they are; leave every other function as it is."""
+def _is_plain(layer):
+    if type(layer) not in _FORWARD or "forward" in vars(layer):
+        return False
+    extra = getattr(layer, "output_padding", (0, 0))
+    return (layer.padding, extra, layer.dilation, layer.groups) == ((0, 0), (0, 0), (1, 1), 1)
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is torch.conv2d and not kwargs and len(args) == 7:
-            x, weight, bias, _, padding, dilation, groups = args
-            if x.shape[1:] == weight.shape[1:] and (padding, dilation, groups) == ((0, 0), (1, 1), 1):
-                return F.linear(_rows(x), _rows(weight), bias)[:, :, None, None]
-        if func is torch.conv_transpose2d and not kwargs and len(args) == 8:
-            x, weight, bias, _, padding, output_padding, groups, dilation = args
-            single = x.ndim == 4 and x.shape[1:] == (len(weight), 1, 1)
-            if single and (padding, output_padding, groups, dilation) == ((0, 0), (0, 0), 1, (1, 1)):
-                maps = (x.flatten(1) @ _rows(weight)).unflatten(1, (*weight.shape[2:], weight.shape[1])).movedim(3, 1)
-                return maps if bias is None else maps + bias[:, None, None]
-        return func(*args, **(kwargs or {}))
+
+def _convolve(layer, x):
+    if x.shape[1:] != layer.weight.shape[1:]:
+        return nn.Conv2d.forward(layer, x)
+    return F.linear(_rows(x), _rows(layer.weight), layer.bias)[:, :, None, None]
+
+
+def _convolve_transposed(layer, x, output_size=None):
+    if output_size is not None or x.ndim != 4 or x.shape[1:] != (layer.in_channels, 1, 1):
+        return nn.ConvTranspose2d.forward(layer, x, output_size)
+    maps = (x.flatten(1) @ _rows(layer.weight)).unflatten(1, (*layer.kernel_size, layer.out_channels)).movedim(3, 1)
+    return maps if layer.bias is None else maps + layer.bias[:, None, None]
+
+
+_FORWARD = {nn.Conv2d: _convolve, nn.ConvTranspose2d: _convolve_transposed}
 
 
 def _rows(x):

@@ -130,7 +130,7 @@ def fit(
             after_epoch(0)
         for epoch in range(done + 1, epochs + 1):
             bar.set_description(f"epoch {epoch}/{epochs}")
-            with speed.quick_convolutions(next(model.parameters()).device):
+            with speed.quick_convolutions(model):
                 train_parts = train_epoch(model, loader, optimizer, loss_fn, train_step, after_step)
             held_out_parts = evaluate(model, held_out_images, loss_fn)
             _require_finite(held_out_parts[0], optimizer)  # the last step may have lost the weights
