@@ -130,6 +130,13 @@ def test_an_epoch_without_a_batch_is_refused():
         train_epoch(model, [], optimize(model))
 
 
+@pytest.mark.parametrize("batch", [images(4), (images(4), 1, 2), (images(0), 1), (torch.tensor(1.0), 1), ("abc", 1)])
+def test_a_batch_that_is_no_pair_of_images_and_labels_is_refused(batch):
+    model = build()
+    with pytest.raises(TypeError, match=r"^loader must be an iterable of \(x, labels\), x a tensor of images, but is "):
+        train_epoch(model, [batch], optimize(model))
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_ends_the_epoch(loss):
     model = build()
@@ -398,6 +405,12 @@ def test_epochs_that_are_no_positive_whole_number_are_refused_by_name(epochs, ca
     monkeypatch.setenv("VAE_TUTORIAL_EPOCHS", cap)
     with pytest.raises(ValueError, match=rf"^epochs must be .*at least 1, but is {epochs}"):
         run(build(), epochs=epochs)
+
+
+@pytest.mark.parametrize("one_cycle", [None, "no", torch.ones(2)])
+def test_a_schedule_that_is_neither_chosen_nor_not_is_refused(one_cycle):
+    with pytest.raises(TypeError, match="^one_cycle must be True or False, but is "):
+        run(build(), one_cycle=one_cycle, train_step=lambda *args: pytest.fail("trained"))
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
