@@ -162,6 +162,7 @@ def test_code_in_a_file_is_refused_and_does_not_run(write, tmp_path):
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.filterwarnings("error")  # PyTorch warns of a tensor that is indexed with a word
 @pytest.mark.parametrize("key", ["settings", "model", "optimizer", "order", "noise", "history"])
 @pytest.mark.parametrize("value", [None, "words", 7, [], {}, {"other": 1}, torch.zeros(3)])
 def test_a_file_with_something_else_in_it_is_refused(key, value, path):
@@ -178,6 +179,7 @@ def test_a_history_that_cannot_be_is_refused(history, path):
     refused(path, "is no checkpoint of such a run", "choose another folder")
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("state", [[], 3, {}, torch.zeros(2)])
 def test_a_file_that_holds_no_state_is_refused(state, tmp_path):
     torch.save(state, tmp_path / "c.pt")
@@ -193,6 +195,28 @@ def test_other_settings_are_refused_by_name(changed, path):
     ((name, value),) = changed.items()
     words = f"a run with {name} = {SETTINGS[name]}, but {name} is {value}", "give the same settings"
     refused(path, *words, settings=SETTINGS | changed)
+
+
+@pytest.mark.parametrize("process", [-1, 1, 0.0, None])
+def test_a_process_that_did_not_write_it_is_refused(process, path):
+    run, words = Run(), "process must be a whole number from 0 to 0, of the 1 processes that wrote "
+    with pytest.raises(ValueError, match=rf"^{words}.*checkpoint.pt, but is {process}\.$"):
+        load_checkpoint(path, run.model, run.optimizer, run.loader, SETTINGS, process)
+
+
+def test_a_loader_whose_order_is_not_drawn_is_refused(tmp_path):
+    run = Run()
+    run.loader.generator = None
+    with pytest.raises(TypeError, match="^loader must be one with a generator, as Loader with a seed"):
+        run.save(tmp_path / "c.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("settings", [None, [], {"lr": None}, {"lr": torch.tensor(1.0)}, {1: 2}])
+def test_settings_that_a_file_could_not_give_back_are_refused(settings, tmp_path):
+    with pytest.raises(TypeError, match="^settings must be {name: number or word}, but is "):
+        Run().save(tmp_path / "c.pt", settings)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
@@ -241,6 +265,14 @@ def test_a_disk_that_is_really_full_is_an_error_of_one_sentence(tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(OSError, match="nowhere.*cannot be written .*No such file"):
         Run().save(tmp_path / "nowhere" / "c.pt")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+def test_a_path_that_no_system_takes_is_named(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="^.{1,3} cannot be written"):
+        Run().save(path)
+    refused(path, "is broken, or is no checkpoint")
 
 
 def test_a_path_may_hold_spaces_and_umlauts(tmp_path):

@@ -201,9 +201,10 @@ def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(tmp_path):
     assert status != 0 and "--batch-size is 21: it must be a multiple of the 2 processes" in words
 
 
-def test_a_device_without_a_backend_is_refused():
+@pytest.mark.parametrize("device", [torch.device("meta"), "cpu", None])
+def test_a_device_without_a_backend_is_refused(device):
     with (
-        pytest.raises(ValueError, match="run on cpu or cuda, but the device is meta"),
-        parallel.joined(torch.device("meta")),
+        pytest.raises(ValueError, match=f"run on cpu or cuda, but the device is {device}: give"),
+        parallel.joined(device),
     ):
         pytest.fail("joined")

@@ -114,19 +114,27 @@ def test_an_epoch_steps_once_a_batch_in_train_mode_and_calls_after_each():
         log.append((len(x), all(modes(model)), loss_fn))
         return 0.0, 0.0, 0.0
 
-    train_epoch(model, load(10, 4), None, elbo_loss, step, lambda: log.append("after"))
+    train_epoch(model, load(10, 4), optimize(model), elbo_loss, step, lambda: log.append("after"))
     assert log == [(4, True, elbo_loss), "after", (4, True, elbo_loss), "after", (2, True, elbo_loss), "after"]
 
 
 def test_the_means_of_an_epoch_are_over_images_not_batches():
-    parts = iter([(1.0, 2.0, 3.0), (2.0, 4.0, 6.0), (9.0, 18.0, 27.0)])
-    means = train_epoch(build(), load(10, 4), None, train_step=lambda *args: next(parts))
+    model, parts = build(), iter([(1.0, 2.0, 3.0), (2.0, 4.0, 6.0), (9.0, 18.0, 27.0)])
+    means = train_epoch(model, load(10, 4), optimize(model), train_step=lambda *args: next(parts))
     assert means == pytest.approx([(4 * 1 + 4 * 2 + 2 * 9) / 10 * factor for factor in (1, 2, 3)])
 
 
 def test_an_epoch_without_a_batch_is_refused():
+    model = build()
     with pytest.raises(ValueError, match="loader gives no batch: it needs at least one image"):
-        train_epoch(build(), [], None)
+        train_epoch(model, [], optimize(model))
+
+
+@pytest.mark.parametrize("batch", [images(4), (images(4), 1, 2), (images(0), 1), (torch.tensor(1.0), 1), ("abc", 1)])
+def test_a_batch_that_is_no_pair_of_images_and_labels_is_refused(batch):
+    model = build()
+    with pytest.raises(TypeError, match=r"^loader must be an iterable of \(x, labels\), x a tensor of images, but is "):
+        train_epoch(model, [batch], optimize(model))
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -136,6 +144,27 @@ def test_a_loss_that_is_not_finite_ends_the_epoch(loss):
         train_epoch(model, load(), optimize(model, lr=0.25), train_step=lambda *args: (loss, 0.0, 0.0))
     for piece in (f"The loss is {loss}", "anew", "learning rate below 2.5e-01", "[-1, 1]"):
         assert piece in str(error.value)
+
+
+# what a function of the caller's returns
+
+NO_PARTS = [None, 1.0, "abc", (1.0, 2.0), (1.0, 2.0, 3.0, 4.0), (1.0, 2.0, None), [torch.ones(2)] * 3]
+
+
+@pytest.mark.parametrize("parts", NO_PARTS, ids=str)
+def test_other_than_three_numbers_for_the_parts_of_the_loss_is_refused(parts):
+    model, words = build(), r"must return \(loss, recon_loss, kl_loss\), each one number, but returned "
+    with pytest.raises(TypeError, match=f"^train_step {words}"):
+        train_epoch(model, load(), optimize(model), train_step=lambda *args: parts)
+    with pytest.raises(TypeError, match=f"^loss_fn {words}"):
+        evaluate(model, images(3), lambda *args: parts)
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, float, int])
+def test_numbers_of_every_kind_are_taken_for_the_parts_of_the_loss(kind):
+    model, parts = build(), [kind(part) for part in (1, 2, 3)]
+    assert train_epoch(model, load(), optimize(model), train_step=lambda *args: parts) == (1.0, 2.0, 3.0)
+    assert evaluate(model, images(3), lambda *args: parts) == (1.0, 2.0, 3.0)
 
 
 # evaluate
@@ -378,6 +407,12 @@ def test_epochs_that_are_no_positive_whole_number_are_refused_by_name(epochs, ca
         run(build(), epochs=epochs)
 
 
+@pytest.mark.parametrize("one_cycle", [None, "no", torch.ones(2)])
+def test_a_schedule_that_is_neither_chosen_nor_not_is_refused(one_cycle):
+    with pytest.raises(TypeError, match="^one_cycle must be True or False, but is "):
+        run(build(), one_cycle=one_cycle, train_step=lambda *args: pytest.fail("trained"))
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_run_whose_loss_is_not_finite_is_ended(loss):
     with pytest.raises(FloatingPointError, match=f"The loss is {loss}: the weights are lost"):
@@ -420,6 +455,12 @@ def test_a_history_that_holds_epochs_is_gone_on_with():
     options = dict(optimizer=optimizer, epochs=5, one_cycle=False, after_epoch=seen.append, history=history)
     assert run(model, **options) is history and seen == [3, 4, 5]
     assert all(history[part][:2] == first[part] and len(history[part]) == 5 for part in first)
+
+
+def test_a_history_without_the_optimizer_that_made_it_is_refused():
+    history = run(build(), epochs=1)
+    with pytest.raises(ValueError, match="^history holds epochs, but optimizer does not know their one-cycle schedule"):
+        run(build(), epochs=2, history=history)
 
 
 def test_a_history_that_holds_all_epochs_is_not_trained_on():

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from vae_tutorial import speed
-from vae_tutorial.train import train_step
+from vae_tutorial.train import require, train_step
 
 LOST = "the run was stopped, or another process of it ended: the same command with --resume goes on"
 
@@ -29,8 +29,8 @@ def joined(device):
     Raises ValueError for another device, ConnectionError when another process is lost.
     """
     backends = {"cpu": "gloo", "cuda": "nccl"}
-    if device.type not in backends:
-        raise ValueError(f"Several processes run on cpu or cuda, but the device is {device}: give --device cpu.")
+    if not isinstance(device, torch.device) or device.type not in backends:
+        raise ValueError(f"Several processes run on cpu or cuda, but the device is {device!s:.60}: give --device cpu.")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
@@ -55,9 +55,15 @@ class Part:
     """Iterate over a loader's batches; of each give this process its part, every count-th image from rank on.
 
     A batch that count does not divide loses its last images, so that all parts weigh the same.
+    Raises TypeError for another loader than vae_tutorial.data's, ValueError unless 0 <= rank < count.
     """
 
     def __init__(self, loader, rank, count):
+        sized = hasattr(loader, "images") and hasattr(loader, "batch_size")
+        require(sized, "loader", "a Loader, with images and a batch_size", loader)
+        if not (type(rank) is type(count) is int and 0 <= rank < count):
+            given = f"{rank!r:.60} and {count!r:.60}"
+            raise ValueError(f"rank and count must be whole numbers, 0 <= rank < count, but are {given}.")
         self.loader, self.rank, self.count = loader, rank, count
 
     def __len__(self):
