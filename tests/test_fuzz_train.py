@@ -119,7 +119,7 @@ def run_is_its_epochs(result, model, loader, optimizer, held_out_images, loss_fn
     speed.prepare(before.model)
     torch.manual_seed(0)
     for _ in range(first, epochs + 1):
-        with speed.quick_convolutions(CPU):
+        with speed.quick_convolutions(before.model):
             rows["train"] = [*rows["train"], train_epoch(*run)]
         rows["held_out"] = [*rows["held_out"], evaluate(before.model, held_out_images, loss_fn)]
     exactly(returned, rows)
