@@ -22,7 +22,7 @@ from vae_tutorial.model import VAE, Decoder, Encoder
 from vae_tutorial.parallel import Part
 from vae_tutorial.train import capped, evaluate, fit, train_epoch, train_step
 
-CPU, RATE, CAP, ROW = torch.device("cpu"), 1e-3, 2, (1.0, 2.0, 3.0)
+RATE, CAP, ROW = 1e-3, 2, (1.0, 2.0, 3.0)
 PARTS = st.lists(st.just(ROW), max_size=3) | st.sampled_from([None, (), 3])
 HISTORIES = st.fixed_dictionaries({"train": PARTS, "held_out": PARTS})
 SPOILS = SPOILT | st.lists(st.tuples(SPOILT, SPOILT), max_size=2) | HISTORIES | st.integers(-2, 9)
