@@ -193,6 +193,7 @@ def animation_is_one_picture(shown, images, frames_per_second, alt):
 def explorer_is_one_picture_and_its_sliders(shown, images, columns, rows, alt):
     (_, frame), (tag, attributes) = tags_of(shown._repr_html_())
     assert (tag, frame.keys(), attributes.keys()) == ("img", {"style"}, {"alt", "width", "style", "src", "onload"})
+    assert attributes["alt"].replace("\r", "\n") == str(alt).replace("\r", "\n")
     sides = json.loads(re.search(r"start} = (.*);", attributes["onload"])[1])["sides"]
     assert [side["name"] for side in sides] == [str(*columns), str(*rows)]
     height, width = images.shape[2:]
