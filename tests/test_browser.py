@@ -223,5 +223,5 @@ def test_the_explorer_moves(exports, browser, tmp_path, index, upward):
 
 
 def test_the_explorers_of_an_exported_page_are_those_that_the_package_draws(exports):
-    page = (exports / "03_latent_space.html").read_text(encoding="utf-8")
-    assert [page.count(part) for part in html.escape(plots.SLIDERS.strip()).split("SETTINGS")] == [2, 2]
+    page = html.unescape((exports / "03_latent_space.html").read_text(encoding="utf-8"))
+    assert [page.count(part) for part in plots.SLIDERS.strip().split("SETTINGS")] == [2, 2]

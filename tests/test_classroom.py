@@ -91,7 +91,8 @@ def test_training_again_after_the_results_trains_in_train_mode_and_goes_on_from_
     batches, wanted = shown[3].split()
     assert batches == wanted
     first, second = (float(re.search(r"held-out: total ([\d.]+)", shown[i])[1]) for i in (0, -1))
-    assert second < first < 0.227  # the error of the average image
+    assert first < 0.227  # the error of the average image
+    assert second < 0.9 * first  # measured: 0.82 and 0.84; a training that begins anew ends near the first
 
 
 def test_cells_out_of_order_say_what_is_missing_or_end_right(tmp_path):
