@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import html
 import io
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops, ImageColor
 
+from vae_tutorial import plots
 from vae_tutorial.checks import COLOURS
 
 playwright = pytest.importorskip("playwright.sync_api", reason='no Playwright: pip install -e ".[test]"')
@@ -144,6 +146,7 @@ def test_an_exercise_in_jupyterlab_is_open_then_wrong_then_done(browser, tmp_pat
         page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext")
         page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
         expect(show_cell(page, "kl-1").locator("mjx-container").first).to_be_visible()
+        expect(page.locator("[data-mjx-error]")).to_have_count(0)
         page.wait_for_function(ALL_PICTURES, arg=".jp-MarkdownCell img")
         page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
         expect_card(show_cell(page, "summary"), "open", "^1.1 open: the loss.*0 of 10 exercises done")
@@ -207,11 +210,18 @@ def test_the_explorer_moves(exports, browser, tmp_path, index, upward):
         across.press("Home")
         along.press("Home")
         last = int(across.get_attribute("max")), int(along.get_attribute("max"))
-        assert chosen(explorer) == (0, last[1] if upward else 0)
+        home = (0, last[1] if upward else 0)
+        assert chosen(explorer) == home
         box = explorer.locator("> img").bounding_box()
         page.mouse.move(box["x"] + 5, box["y"] + 5)
+        assert chosen(explorer) == home  # no button is down
         page.mouse.down()
         assert chosen(explorer) == (0, 0)
         page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
         page.mouse.up()
         assert chosen(explorer) == last
+
+
+def test_the_explorers_of_an_exported_page_are_those_that_the_package_draws(exports):
+    page = html.unescape((exports / "03_latent_space.html").read_text(encoding="utf-8"))
+    assert [page.count(part) for part in plots.SLIDERS.strip().split("SETTINGS")] == [2, 2]

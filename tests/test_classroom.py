@@ -22,6 +22,7 @@ from vae_tutorial.checks import Check
 from vae_tutorial.exercises import fold_code, make_exercise, strip_markers
 
 PAGE = (ROOT / "notebooks" / "INSTRUCTORS.md").read_text(encoding="utf-8")
+QUOTES = re.findall(r"^\| (\d\.\d+) \| `(.+)` \| (.+) \|$", PAGE, re.MULTILINE)
 STD = "torch.exp(0.5 * logvar)"
 # answers that could keep a run from ending, or from getting to the next notebook
 UNENDING = {
@@ -90,7 +91,8 @@ def test_training_again_after_the_results_trains_in_train_mode_and_goes_on_from_
     batches, wanted = shown[3].split()
     assert batches == wanted
     first, second = (float(re.search(r"held-out: total ([\d.]+)", shown[i])[1]) for i in (0, -1))
-    assert second < first < 0.227  # the error of the average image
+    assert first < 0.227  # the error of the average image
+    assert second < 0.9 * first  # measured: 0.82 and 0.84; a training that begins anew ends near the first
 
 
 def test_cells_out_of_order_say_what_is_missing_or_end_right(tmp_path):
@@ -168,7 +170,7 @@ def names_of(table):
     return next(path.stem for path in SOLUTIONS if path.stem.endswith(f"_{module}"))
 
 
-@pytest.mark.parametrize("number, new, said", re.findall(r"^\| (\d\.\d+) \| `(.+)` \| (.+) \|$", PAGE, re.MULTILINE))
+@pytest.mark.parametrize("number, new, said", QUOTES)
 def test_the_instructors_page_quotes_what_the_checks_say(number, new, said):
     olds = {row[1] for row in MISTAKES.values() if (row[0], row[2]) == (number, new)}
     assert olds
@@ -181,6 +183,7 @@ def test_the_instructors_page_has_three_mistakes_a_question_and_the_minutes_of_e
     assert dict(re.findall(r"(\d\.\d+) \((\d+)\)", PAGE)) == minutes
     sections = re.findall(r"^## (0\d) [^:]+: (\d+) minutes(.*?)(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
     assert [number for number, _, _ in sections] == [path.stem[:2] for path in SOLUTIONS]
+    assert len(QUOTES) == 3 * len(sections)
     for _, total, text in sections:
         rows = re.findall(r"^\| (\d+) \| (.*?) \|", text, re.MULTILINE)
         needed = [sum(map(int, re.findall(r"\((\d+)\)", what))) for _, what in rows]

@@ -204,7 +204,7 @@ def test_what_a_killed_download_left_is_never_read(mirror, folders):
     assert same(load_images("mnist"), FILES)
 
 
-@pytest.mark.parametrize("name", ["../../outside.gz", "..\\outside.gz", "/outside.gz"])
+@pytest.mark.parametrize("name", ["../../../outside.gz", "..\\outside.gz", "/outside.gz"])
 def test_the_mirror_does_not_choose_the_names(name, mirror, tmp_path):
     mirror.answers["first"] = lambda handler, body: give(
         handler, body, Content_Disposition=f"attachment; filename={name}"

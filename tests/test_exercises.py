@@ -582,6 +582,15 @@ def test_nothing_in_a_notebook_is_run(tmp_path, monkeypatch, cell):
     assert not (tmp_path / "ran").exists()
 
 
+def test_nothing_is_run_of_what_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch = "x = open('ran', 'w')"
+    for cells in exercise_cells(f"{touch}  # SOLUTION"), exercise_cells(check=touch), [new_code_cell(f"{touch}\n=")]:
+        with pytest.raises(MarkerError):
+            make_exercise(solution_notebook(*cells), "a.ipynb")
+    assert not (tmp_path / "ran").exists()
+
+
 DEEP = ["-" * 100_000 + "1", "1+" * 20_000 + "1", "a" + ".b" * 20_000, "(" * 100_000, "lambda:" * 5_000 + "1"]
 
 

@@ -7,6 +7,7 @@ import subprocess
 
 import nbformat
 import pytest
+from effort import effort
 from test_notebooks import SOLUTIONS, read, up_to
 from test_readme import ROOT, readme_command
 
@@ -65,7 +66,8 @@ def run_submissions(folder, *options):
     """Run the README's command over folder/submissions, in pytest's settings of this project."""
     shutil.copy(ROOT / "pyproject.toml", folder)
     command, environment = readme_command("--junitxml")
-    return subprocess.run([*command, *options], cwd=folder, env=environment, capture_output=True, text=True)
+    how = dict(cwd=folder, env=environment, capture_output=True, text=True, timeout=effort(default=1800, long=7200))
+    return subprocess.run([*command, *options], **how)
 
 
 def read_table(folder):
@@ -177,6 +179,23 @@ def test_what_is_no_report_is_refused(tmp_path, capsys, text, piece):
     (tmp_path / "report.xml").write_text(text)
     assert main([str(tmp_path / "report.xml"), str(tmp_path)]) == 1
     assert piece in capsys.readouterr().err
+
+
+# entities, each ten times the one before, the last a billion laughs; and a file of the machine that grades
+LAUGHS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
+ENTITIES = {"a billion laughs": f'<!ENTITY e0 "ha">{LAUGHS}', "another file": '<!ENTITY e9 SYSTEM "SECRET">'}
+
+
+@pytest.mark.parametrize("entities", ENTITIES.values(), ids=ENTITIES)
+def test_a_report_that_would_blow_up_or_read_another_file_is_refused(tmp_path, capsys, entities):
+    hand_in(tmp_path / "submissions" / "ann.ipynb", [DONE_1])
+    (tmp_path / "secret").write_text("1.1 wrong: because.")
+    path = report(tmp_path, ("submissions.ann.ipynb", "Cell 1", "<failure>&e9;</failure>"))
+    entities = entities.replace("SECRET", (tmp_path / "secret").as_uri())
+    path.write_text(f"<!DOCTYPE testsuites [{entities}]>{path.read_text()}")
+    assert main([str(path), str(tmp_path / "submissions")]) == 1
+    said = capsys.readouterr()
+    assert f"{path} is no report" in said.err and said.out == ""
 
 
 def test_it_says_how_it_is_called(capsys):

@@ -29,7 +29,7 @@ def test_a_pass_gives_every_image_once_with_its_label(batch_size, seed):
         assert torch.equal(images, numbered(10)[0][labels])
 
 
-@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 2]), (5, [5, 5]), (10, [10]), (32, [10])])
+@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 2]), (5, [5, 5]), (7, [7, 3]), (10, [10]), (32, [10])])
 def test_only_the_last_batch_is_smaller_and_len_counts_it(batch_size, sizes):
     loader = Loader(*numbered(10), batch_size)
     assert [len(images) for images, _ in loader] == sizes

@@ -153,31 +153,35 @@ def torchrun(folder, code="", *options):
     return done.returncode, done.stdout + done.stderr
 
 
-KILL_ONE = """
-import os, signal
+# one of the processes sends a signal, to itself or to torchrun, and waits for what comes of it
+KILL = """
+import os, signal, time
 step, count = program.parallel.shared_step, iter(range(100))
 
-def die_in_the_third_step(*args):
+def kill_in_the_fourth_step(*args):
     if program.parallel.place()[0] == RANK and next(count) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.WHOM(), signal.HOW)
+        time.sleep(300)
     return step(*args)
 
-program.parallel.shared_step = die_in_the_third_step
+program.parallel.shared_step = kill_in_the_fourth_step
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills a process by a signal that Windows lacks")
-def test_a_killed_process_ends_the_run_with_a_sentence_and_resume_goes_on(whole, tmp_path):
-    for rank in range(2):
-        folder = tmp_path / str(rank)
-        folder.mkdir()
-        status, words = torchrun(folder, KILL_ONE.replace("RANK", str(rank)))
-        assert status != 0 and f"python -m vae_tutorial: {parallel.LOST}" in words
-        status, words = torchrun(folder, "", "--resume")
-        assert status == 0 and words.count("after epoch 3, held-out") == 1
-        assert words.count("epoch 2/3") > 0 and "epoch 1/3" not in words
-        for got, want in zip(weights(folder / "run"), weights(whole[0] / "run"), strict=True):
-            torch.testing.assert_close(got, want)
+@pytest.mark.parametrize(
+    "rank, whom, how",
+    [("0", "getpid", "SIGKILL"), ("1", "getpid", "SIGKILL"), ("0", "getppid", "SIGTERM")],
+    ids=["the first process", "the second process", "torchrun"],
+)
+def test_a_killed_process_ends_the_run_with_a_sentence_and_resume_goes_on(whole, tmp_path, rank, whom, how):
+    status, words = torchrun(tmp_path, KILL.replace("RANK", rank).replace("WHOM", whom).replace("HOW", how))
+    assert status != 0 and f"python -m vae_tutorial: {parallel.LOST}" in words
+    status, words = torchrun(tmp_path, "", "--resume")
+    assert status == 0 and words.count("after epoch 3, held-out") == 1
+    assert words.count("epoch 2/3") > 0 and "epoch 1/3" not in words
+    for got, want in zip(weights(tmp_path / "run"), weights(whole[0] / "run"), strict=True):
+        torch.testing.assert_close(got, want)
 
 
 @pytest.fixture(scope="module")

@@ -95,11 +95,23 @@ def test_another_kind_of_layer_and_another_device_are_not_touched(layer):
     assert vars(layer) == before
 
 
-@pytest.mark.parametrize("wrong", [(2, 3, 4, 4), (2, 5, 1, 1), (2, 1, 1)], ids=str)
-def test_an_input_that_does_not_fit_gives_the_error_of_torch(wrong):
-    layer = nn.ConvTranspose2d(3, 5, 4) if wrong[-1] == 1 else nn.Conv2d(2, 5, 4)
-    with speed.quick_convolutions(layer), pytest.raises(RuntimeError, match="expected"):
-        layer(torch.zeros(wrong))
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(2, 5, 4), (2, 3, 4, 4)),
+        (nn.Conv2d(2, 4, 4, groups=2), (2, 1, 4, 4)),
+        (nn.Conv2d(3, 5, 4, dilation=2), (2, 3, 4, 4)),
+        (nn.ConvTranspose2d(3, 5, 4), (2, 5, 1, 1)),
+        (nn.ConvTranspose2d(3, 5, 4), (2, 1, 1)),
+    ],
+    ids=str,
+)
+def test_an_input_that_does_not_fit_gives_the_error_of_torch(layer, shape):
+    with pytest.raises(RuntimeError) as wanted:
+        layer(torch.zeros(shape))
+    with speed.quick_convolutions(layer), pytest.raises(RuntimeError) as error:
+        layer(torch.zeros(shape))
+    assert str(error.value) == str(wanted.value)
 
 
 def test_the_order_in_memory_changes_no_weight_and_no_result():
