@@ -86,6 +86,8 @@ def epoch_is_its_steps(result, model, loader, after_step, loss_fn, **given):
                 weight -= RATE * gradient
         rows += [torch.stack(parts).detach().double()] * len(x)
         batches += 1
+        if before.after_step is not None:
+            before.after_step()  # it may draw noise too
     near(torch.tensor(means).double(), torch.stack(rows).mean(dim=0), x)
     assert_close(model.state_dict(), before.model.state_dict())
     assert all(part.training for part in model.modules())
@@ -117,11 +119,15 @@ def run_is_its_epochs(result, model, loader, optimizer, held_out_images, loss_fn
         after_step = OneCycleLR(before.optimizer, RATE, **steps).step
     run = before.model, loader, before.optimizer, loss_fn, train_step, after_step
     speed.prepare(before.model)
+    after_epoch = before.after_epoch or (lambda epoch: None)  # it may draw noise too
     torch.manual_seed(0)
-    for _ in range(first, epochs + 1):
+    if first == 1:
+        after_epoch(0)
+    for epoch in range(first, epochs + 1):
         with speed.quick_convolutions(before.model):
             rows["train"] = [*rows["train"], train_epoch(*run)]
         rows["held_out"] = [*rows["held_out"], evaluate(before.model, held_out_images, loss_fn)]
+        after_epoch(epoch)
     exactly(returned, rows)
     exactly(model.state_dict(), before.model.state_dict())
     assert history is None or history is returned
