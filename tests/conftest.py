@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile(
     "tests",
     max_examples=effort(default=300, long=10_000),
+    derandomize=effort(default=True, long=False),  # the same examples in every run, or new ones
     deadline=None,  # a timed test is a test of the machine
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     print_blob=True,

@@ -154,10 +154,13 @@ def test_an_explorer_refuses_another_number_of_images():
         plots.explore(images(5), {"a": range(3)}, {"b": range(2)})
 
 
-@pytest.mark.parametrize("draw", [plots.show_images, plots.animate, lambda x: plots.show_rows({"a": x})])
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [(plots.show_images, "images"), (plots.animate, "images"), (lambda x: plots.show_rows({"a": x}), "rows['a']")],
+)
 @pytest.mark.parametrize("shape", [(32, 32), (2, 2, 32, 32), (0, 1, 32, 32)])
-def test_what_are_no_images_is_refused(draw, shape):
-    with pytest.raises(ValueError, match=rf"images must have shape .*{re.escape(str(shape))}"):
+def test_what_are_no_images_is_refused(draw, name, shape):
+    with pytest.raises(ValueError, match=re.escape(name) + rf" must have shape .*{re.escape(str(shape))}"):
         draw(torch.zeros(shape))
 
 

@@ -243,7 +243,7 @@ def _count_columns(rows, columns):
     """Return how many images every row has; raise for no dict of rows, and where one row or columns has another N."""
     if not (isinstance(rows, dict) and rows):
         raise TypeError(f"rows must be a dict, {{label: images}}, with at least one row, but is {rows!r:.60}.")
-    counts = [len(_checked(images)) for images in rows.values()]
+    counts = [len(_checked(images, f"rows[{label!r:.20}]")) for label, images in rows.items()]
     if len(set(counts)) > 1:
         raise ValueError(f"rows must hold equally many images, but hold {counts}.")
     if columns is not None and not (isinstance(columns, list | tuple | range) and len(columns) == counts[0]):
@@ -251,14 +251,14 @@ def _count_columns(rows, columns):
     return counts[0]
 
 
-def _checked(images):
-    _require_floats("images", images)
+def _checked(images, name="images"):
+    _require_floats(name, images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.numel() == 0:
         raise ValueError(
-            f"images must have shape (N, 1 or 3, H, W) with N of at least 1, but has {tuple(images.shape)}."
+            f"{name} must have shape (N, 1 or 3, H, W) with N of at least 1, but has {tuple(images.shape)}."
         )
     if images.isnan().any():
-        raise ValueError("images has nan in it, which has no shade: was the loss finite, and every class there?")
+        raise ValueError(f"{name} has nan in it, which has no shade: was the loss finite, and every class there?")
     return images.detach().float().cpu()
 
 
