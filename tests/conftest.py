@@ -2,11 +2,14 @@
 
 import os
 
+import pytest
 from effort import effort
 from hypothesis import HealthCheck, settings
 
 # where other programs run too, two threads wait for each other most of the time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+os.environ.setdefault("no_proxy", "127.0.0.1,localhost")  # servers of the tests
 
 settings.register_profile(
     "tests",
@@ -17,3 +20,9 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def open_exercises_pass(monkeypatch):
+    """The tests say themselves when an open exercise is to fail."""
+    monkeypatch.delenv("VAE_TUTORIAL_STRICT", raising=False)

@@ -267,7 +267,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         Run().save(tmp_path / "nowhere" / "c.pt")
 
 
-@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("path", ["a\0b", *(["\ud800"] if os.name == "posix" else [])])
 def test_a_path_that_no_system_takes_is_named(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OSError, match="^.{1,3} cannot be written"):

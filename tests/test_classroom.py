@@ -157,11 +157,14 @@ def test_a_wrong_answer_never_hangs_the_run_and_is_named_in_the_table(tmp_path):
     for name, answer in list(UNENDING.items())[: effort(default=3, long=len(UNENDING))]:
         hand_in(tmp_path / "submissions" / f"{name}.ipynb", exercise_cells(SOLUTIONS[0], "1.4", replaced(STD, answer)))
         wanted[f"{name}.ipynb"] = "1.4", ("crashed",)
-    run_submissions(tmp_path, "--nbval-cell-timeout=20")
+    run_submissions(tmp_path, "--nbval-cell-timeout=60")
     rows = {row["notebook"]: row for row in csv.DictReader(read_table(tmp_path))}
     named = {file: rows[file][number] for file, (number, _) in wanted.items()}
     assert not {file: state for file, state in named.items() if state not in wanted[file][1]}
     assert rows.keys() == wanted.keys()
+    words = (tmp_path / "report.xml").read_text(encoding="utf-8")
+    for number in {number for file, (number, _) in wanted.items() if file[:2].isdecimal()}:
+        assert f"{number} wrong: " in words or f"{number} crashed: " in words  # as only a check says it
 
 
 def names_of(table):

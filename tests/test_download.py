@@ -51,7 +51,7 @@ class Mirror(ThreadingHTTPServer):
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(data, "TIMEOUT", 2)
+    monkeypatch.setattr(data, "TIMEOUT", 5)
     return isolate(monkeypatch, tmp_path)
 
 

@@ -111,7 +111,7 @@ def test_whatever_is_handed_in_the_run_ends_and_every_file_has_its_row(tmp_path)
         hand_in(tmp_path / "submissions" / name, content)
     hand_in(tmp_path / "submissions" / ".ipynb_checkpoints" / "01-checkpoint.ipynb", [DONE_1])
     (tmp_path / "submissions" / "a folder.ipynb").mkdir()
-    run_submissions(tmp_path, "--nbval-cell-timeout=5")
+    run_submissions(tmp_path, "--nbval-cell-timeout=20")
     got = {name: ",".join(states) for name, *states in csv.reader(read_table(tmp_path))}
     wanted = {name: states for name, (_, states) in HANDED_IN.items()}
     for formula in ("=cmd()/01.ipynb", "+1/01.ipynb", "[b]/01.ipynb"):

@@ -67,6 +67,13 @@ def test_the_curves_are_the_history(figures):
         assert lines["train"] == ([1, 2], [row[part] for row in history["train"]])
 
 
+@pytest.mark.parametrize("loss", [-300, 0, 10])
+def test_a_loss_that_is_not_positive_is_drawn_too(figures, loss):
+    plots.plot_history({"train": [(10, 10, 1), (loss, 10, 1)]})
+    scales = [axes.get_yscale() for axes in figures[0].axes]
+    assert scales == ["log" if loss > 0 else "linear", "log", "linear"]
+
+
 def gif(html):
     return Image.open(io.BytesIO(base64.b64decode(re.search(r"data:image/gif;base64,([^\"]+)", html.data)[1])))
 
@@ -147,6 +154,12 @@ def test_no_words_break_out_of_a_picture(text):
         assert [tag for tag, _ in found] == tags and page.count("<") == 2 * len(tags) - 1
         assert html.unescape(re.search(r' alt="([^"]*)"', page)[1]) == text
     assert [side["words"][0] for side in settings_of(shown)["sides"]] == [text] * 2
+
+
+@pytest.mark.parametrize("side", [{}, {"a": []}, {"a": [1], "b": [2]}, {"a": 3}, [1]], ids=str)
+def test_an_explorer_refuses_sides_without_one_name_and_values(side):
+    with pytest.raises(TypeError, match="rows must be a dict.*of one name and at least one value, but is"):
+        plots.explore(images(3), {"a": range(3)}, side)
 
 
 def test_an_explorer_refuses_another_number_of_images():

@@ -118,11 +118,29 @@ def test_the_order_in_memory_changes_no_weight_and_no_result():
     torch.manual_seed(0)
     model, x = VAE(Encoder(1, 4, 6), Decoder(1, 4, 6)).eval(), torch.rand(5, 1, 32, 32) * 2 - 1
     before, wanted = [value.clone() for value in model.state_dict().values()], model(x)
-    speed.prepare(model)
+    speed.prepare(model, torch.optim.Adam(model.parameters()))
     assert model.encoder.conv2.weight.is_contiguous(memory_format=torch.channels_last)
     for value, was in zip(model.state_dict().values(), before, strict=True):
         assert torch.equal(value, was)
     for got, want in zip(model(x), wanted, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimizer_in_the_middle_of_its_run_goes_on_as_if_nothing_had_changed(fused):
+    def train(prepared):
+        torch.manual_seed(0)
+        last = nn.Conv3d(3, 2, (1, 2, 2))
+        model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 3, 3), nn.Unflatten(1, (3, 1)), last)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=fused)
+        for step in range(6):
+            if prepared and step == 3:
+                speed.prepare(model, optimizer)
+            model(torch.rand(5, 2, 8, 8)).pow(2).sum().backward()
+            optimizer.step()
+        return [weight.detach() for weight in model.parameters()]
+
+    for got, want in zip(train(True), train(False), strict=True):
         torch.testing.assert_close(got, want)
 
 
@@ -131,7 +149,7 @@ import resource, sys, torch
 from vae_tutorial import speed
 model = torch.nn.Sequential(torch.nn.Conv2d(1, 16, 3), *[torch.nn.Sigmoid() for _ in range(4)])
 if sys.argv[1] == "prepared":
-    speed.prepare(model)
+    speed.prepare(model, torch.optim.SGD(model.parameters()))
 x = torch.rand(96, 1, 32, 32)
 for step in range(30):
     if step == 10:

@@ -227,6 +227,12 @@ def test_evaluation_leaves_the_global_generators_alone(fails, device):
     assert all(torch.equal(g.get_rng_state(), state) for g, state in zip(generators, states, strict=True))
 
 
+def test_evaluation_leaves_the_generators_of_other_devices_alone(monkeypatch):
+    model = build()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded"))
+    evaluate(model, images(7))
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_failed_evaluation_restores_the_mode(training):
     model = build().train(training)

@@ -105,7 +105,7 @@ def interpolate(start, end, num_steps):
     Raises ValueError for another shape and for num_steps below 2, TypeError for codes without floats.
     """
     require_ends(start, end, num_steps)
-    # from 0 to 1 in num_steps even steps, one a row: (num_steps, 1)
+    # from 0 to 1 in num_steps even steps, one a row, with the device and dtype of start: (num_steps, 1)
     t = torch.linspace(0, 1, num_steps, device=start.device, dtype=start.dtype)[:, None]
     # start where t = 0, end where t = 1: (num_steps, D)
     return (1 - t) * start + t * end
@@ -116,7 +116,7 @@ def sample_prior(decoder, num_samples, latent_dim):
 
     decoder: takes z (num_samples, latent_dim); its mode is restored.
     -> images: (num_samples, C, 32, 32) in [-1, 1], on the decoder's device.
-    Raises ValueError for a size below 1, or that the decoder does not take.
+    Raises ValueError for a size below 1, or that the decoder does not take, TypeError for what is no network.
     Source: Kingma & Welling 2014, section 2.1: z ~ p(z), then x ~ p(x|z), of which this is the mean.
     """
     require_draws(decoder, num_samples, latent_dim)

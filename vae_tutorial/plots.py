@@ -76,7 +76,7 @@ def show_images(images, title=None, nrow=8):
     _require_number("nrow", nrow, 1, 1000, int)
     pixels = _grid(images, nrow)
     height, width = pixels.shape[:2]
-    inches = min(10, 0.85 * nrow)
+    inches = min(10, 0.85 * min(nrow, len(images)))
     size = (inches, inches * height / width + (0.05 if title is None else 0.35))
     figure, axes = plt.subplots(figsize=size, layout="constrained")
     axes.imshow(pixels, interpolation="nearest")
@@ -119,9 +119,10 @@ def plot_history(history):
         raise TypeError(f"history must be a dict, {{name: [three numbers, ...]}}, but is {history!r:.60}.")
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     for part, (axis, label) in enumerate(zip(axes, ["total", "reconstruction", "KL"], strict=True)):
+        positive = all(row[part] > 0 for rows in history.values() for row in rows)  # a loss in nats may be negative
         for name, rows in history.items():
             axis.plot(range(1, len(rows) + 1), [row[part] for row in rows], label=name.replace("_", "-"), marker=".")
-        axis.set(title=label, xlabel="epoch", yscale="linear" if label == "KL" else "log")
+        axis.set(title=label, xlabel="epoch", yscale="log" if positive and label != "KL" else "linear")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     axes[0].legend()
@@ -232,8 +233,12 @@ def _side(argument, item):
     try:
         [(name, values)] = item.items()
         values = list(values)
+        if not values:
+            raise ValueError
     except (AttributeError, TypeError, ValueError):
-        raise TypeError(f"{argument} must be a dict, {{name: values}}, with one name, but is {item!r:.60}.") from None
+        raise TypeError(
+            f"{argument} must be a dict, {{name: values}}, of one name and at least one value, but is {item!r:.60}."
+        ) from None
     numbers = all(isinstance(value, float) for value in values)
     words = [f"{value:.2f}" if numbers else str(value) for value in values]
     return {"name": str(name), "words": words, "upward": numbers and values[0] > values[-1]}

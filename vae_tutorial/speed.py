@@ -11,11 +11,15 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def prepare(model):
-    """Lay out the weights, whose values stay, in the order in memory with which a CPU convolves fastest; have the
-    memory of one training step kept for the next."""
+def prepare(model, optimizer):
+    """Lay out the weights, whose values stay, in the order in memory with which a CPU convolves fastest, and what the
+    optimizer keeps for them likewise; have the memory of one training step kept for the next."""
     if next(model.parameters()).device.type == "cpu":
-        model.to(memory_format=torch.channels_last)
+        for weight in model.parameters():
+            # fused optimizers go through weights, gradients and moments in the order of memory, not of indices
+            for tensor in (weight, weight.grad, *optimizer.state.get(weight, {}).values()):
+                if isinstance(tensor, torch.Tensor) and tensor.ndim == 4:
+                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         # glibc gives memory back to the system beyond twice the largest block of up to 32 MiB that was freed so far;
         # asked for anew in every step, it has to be cleared page by page (mallopt(3), M_MMAP_THRESHOLD)
         torch.empty(31 * 2**20, dtype=torch.uint8)

@@ -126,7 +126,7 @@ def fit(
     require(batches > 0, "loader", "of one batch or more, with len() to count them", loader)
     history = {"train": [], "held_out": []} if history is None else history
     done = epochs_in(history)
-    speed.prepare(model)
+    speed.prepare(model, optimizer)
     if done >= epochs:
         return history
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -308,9 +308,9 @@ def _generator(device):
 
 @contextmanager
 def _noise_of_its_own(seed, device):
-    """Seed the global generators, and put them back as they were at the end."""
+    """Seed the generators that draw noise on a device, and put them back as they were at the end."""
     states = random_state(device)
-    torch.manual_seed(seed)
+    set_random_state(device, [torch.Generator(kind).manual_seed(seed).get_state() for kind in ("cpu", device)])
     try:
         yield
     finally:

@@ -197,6 +197,8 @@ IMPOSSIBLE = {
 }
 
 HARMLESS = {
+    "ENC named argument": ("1.3", "self.conv1(x)", "self.conv1(input=x)"),
+    "DEC named argument": ("1.5", "self.conv4(x)", "self.conv4(input=x)"),
     "mse either way": ("1.1", "F.mse_loss(recon, x)", "F.mse_loss(x, recon)"),
     "mse by hand": ("1.1", "F.mse_loss(recon, x)", "(recon - x).pow(2).sum() / x.numel()"),
     "mse module": ("1.1", "F.mse_loss(recon, x)", "nn.MSELoss()(recon, x)"),

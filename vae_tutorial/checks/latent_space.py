@@ -148,7 +148,6 @@ def _name_order(got, right, n):
         ((up, up), "z_1 and z_2 are always equal: that is one diagonal, not a square."),
         ((still, still), "z_1 and z_2 are always equal: that is one diagonal, not a square."),
         ((still, falling), "Both numbers are constant along a row: z_1 should grow, and repeat repeats the whole."),
-        ((up, right.repeat_interleave(n).flip(0).repeat(n)[: n * n]), "The map is upside down."),
     ]
     name_mistake(got, _grid(right, right.flip(0), n), [(torch.stack(way, dim=1), hint) for way, hint in ways])
 
@@ -409,7 +408,7 @@ def slerp(start, end, num_steps):
     """Walk from one code to another on an arc around 0, in equal angles, both ends included.
 
     start, end: (D,) -> (num_steps, D). Straight where both lie on one line through 0, or one of them is 0.
-    Raises ValueError for codes of another shape, or whole numbers, and for num_steps below 2.
+    Raises ValueError for another shape and for num_steps below 2, TypeError for codes without floats.
     Source: Shoemake 1985; White 2016.
     """
     require_ends(start, end, num_steps)
@@ -787,7 +786,7 @@ def _name_direction(got, codes, values, labels):
         (F.normalize(parts, dim=1).mean(0), "Each difference is brought to length 1: leave it as it is"),
         (below.mean(0), "The low values are taken for the high ones: the sign is wrong"),
         (sums.mean(0), "The codes are added up, but not divided by how many there are: take means"),
-        ((highs + (parts * 0 + highs - parts)).mean(0), "The two means are added: the difference is meant"),
+        ((2 * highs - parts).mean(0), "The two means are added: the difference is meant"),
     ]
     name_mistake(got, right, known, ".")
     expect_tensor("attribute_direction(codes, values, labels)", got, right.shape, "one direction", codes.dtype)

@@ -141,10 +141,11 @@ def follow(model, names, call):
     log, hooks = [], []
 
     def before(name):
-        def record(_, inputs):
-            if not isinstance(inputs[0], Tensor):
-                raise TypeError(f"self.{name} is given {_describe(inputs[0])}, where a tensor is expected")
-            log.append([name, inputs[0].detach().clone(), None])
+        def record(_, inputs, named):
+            given = next(iter([*inputs, *named.values()]), None)  # self.conv1(x), or self.conv1(input=x)
+            if not isinstance(given, Tensor):
+                raise TypeError(f"self.{name} is given {_describe(given)}, where a tensor is expected")
+            log.append([name, given.detach().clone(), None])
 
         return record
 
@@ -152,7 +153,7 @@ def follow(model, names, call):
         log[-1][2] = output.detach().clone()
 
     for name in names:
-        hooks.append(getattr(model, name).register_forward_pre_hook(before(name)))
+        hooks.append(getattr(model, name).register_forward_pre_hook(before(name), with_kwargs=True))
         hooks.append(getattr(model, name).register_forward_hook(after))
     try:
         return log, call(), None
