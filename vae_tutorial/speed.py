@@ -11,13 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def prepare(model, optimizer):
+def prepare(model, optimizer=None):
     """Lay out the weights, whose values stay, in the order in memory with which a CPU convolves fastest, and what the
     optimizer keeps for them likewise; have the memory of one training step kept for the next."""
+    states = {} if optimizer is None else optimizer.state
     if next(model.parameters()).device.type == "cpu":
         for weight in model.parameters():
             # fused optimizers go through weights, gradients and moments in the order of memory, not of indices
-            for tensor in (weight, weight.grad, *optimizer.state.get(weight, {}).values()):
+            for tensor in (weight, weight.grad, *states.get(weight, {}).values()):
                 if isinstance(tensor, torch.Tensor) and tensor.ndim == 4:
                     tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         # glibc gives memory back to the system beyond twice the largest block of up to 32 MiB that was freed so far;
