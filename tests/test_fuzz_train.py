@@ -83,7 +83,7 @@ def epoch_is_its_steps(result, model, loader, after_step, loss_fn, **given):
         with torch.no_grad():
             weights = list(before.model.parameters())
             for weight, gradient in zip(weights, torch.autograd.grad(parts[0], weights), strict=True):
-                weight -= RATE * gradient
+                weight.add_(gradient, alpha=-RATE)  # rounded as SGD does: BatchNorm of one image magnifies a rounding
         rows += [torch.stack(parts).detach().double()] * len(x)
         batches += 1
         if before.after_step is not None:
