@@ -118,7 +118,7 @@ def test_the_order_in_memory_changes_no_weight_and_no_result():
     torch.manual_seed(0)
     model, x = VAE(Encoder(1, 4, 6), Decoder(1, 4, 6)).eval(), torch.rand(5, 1, 32, 32) * 2 - 1
     before, wanted = [value.clone() for value in model.state_dict().values()], model(x)
-    speed.prepare(model, torch.optim.Adam(model.parameters()))
+    speed.prepare(model)
     assert model.encoder.conv2.weight.is_contiguous(memory_format=torch.channels_last)
     for value, was in zip(model.state_dict().values(), before, strict=True):
         assert torch.equal(value, was)
@@ -149,7 +149,7 @@ import resource, sys, torch
 from vae_tutorial import speed
 model = torch.nn.Sequential(torch.nn.Conv2d(1, 16, 3), *[torch.nn.Sigmoid() for _ in range(4)])
 if sys.argv[1] == "prepared":
-    speed.prepare(model, torch.optim.SGD(model.parameters()))
+    speed.prepare(model)
 x = torch.rand(96, 1, 32, 32)
 for step in range(30):
     if step == 10:

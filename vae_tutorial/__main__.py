@@ -65,7 +65,7 @@ def choose_device(name, count=1):
         device = torch.device(name) if name else best
         if device.type == "cuda" and count > 1:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.empty(1, device=device).cpu()
+        torch.empty(1, device=device).cpu()  # a device without memory fails here
     except (RuntimeError, AssertionError) as error:
         problem = str(error).splitlines()[0]
         raise ValueError(f"--device {name or best} cannot be used ({problem}): try {best}, or cpu.") from None

@@ -53,7 +53,7 @@ class Encoder(nn.Module):
     """Map images to the mean and the log-variance of q(z|x), the posterior over their latent codes.
 
     x: (B, C, 32, 32) in [-1, 1] -> mu, logvar: (B, D) each; q(z|x) = N(mu, diag(exp(logvar))).
-    Raises ValueError for a size below 1 or an image of another shape, TypeError for another dtype.
+    Raises ValueError for a size below 1 or another shape, TypeError for another dtype than the weights'.
     Source: Kingma & Welling 2014, appendix C.2, with convolutions for the fully-connected layers.
     """
 
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
     """Map latent codes to images.
 
     z: (B, D) -> (B, C, 32, 32) in [-1, 1].
-    Raises ValueError for a size below 1 or a code of another shape, TypeError for another dtype.
+    Raises ValueError for a size below 1 or another shape, TypeError for another dtype than the weights'.
     """
 
     def __init__(self, out_channels=1, width=16, latent_dim=32):

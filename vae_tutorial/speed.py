@@ -14,8 +14,8 @@ from torch.nn import functional as F
 def prepare(model, optimizer=None):
     """Lay out the weights, whose values stay, in the order in memory with which a CPU convolves fastest, and what the
     optimizer keeps for them likewise; have the memory of one training step kept for the next."""
-    states = {} if optimizer is None else optimizer.state
     if next(model.parameters()).device.type == "cpu":
+        states = {} if optimizer is None else optimizer.state
         for weight in model.parameters():
             # fused optimizers go through weights, gradients and moments in the order of memory, not of indices
             for tensor in (weight, weight.grad, *states.get(weight, {}).values()):

@@ -197,8 +197,6 @@ IMPOSSIBLE = {
 }
 
 HARMLESS = {
-    "ENC named argument": ("1.3", "self.conv1(x)", "self.conv1(input=x)"),
-    "DEC named argument": ("1.5", "self.conv4(x)", "self.conv4(input=x)"),
     "mse either way": ("1.1", "F.mse_loss(recon, x)", "F.mse_loss(x, recon)"),
     "mse by hand": ("1.1", "F.mse_loss(recon, x)", "(recon - x).pow(2).sum() / x.numel()"),
     "mse module": ("1.1", "F.mse_loss(recon, x)", "nn.MSELoss()(recon, x)"),
@@ -217,6 +215,7 @@ HARMLESS = {
     "clamp": ("1.3", "F.relu(self.bn1(self.conv1(x)))", "self.bn1(self.conv1(x)).clamp(min=0)"),
     "squeeze two": ("1.3", "self.conv_mu(x).flatten(1)", "self.conv_mu(x).squeeze(3).squeeze(2)"),
     "view": ("1.3", "self.conv_mu(x).flatten(1)", "self.conv_mu(x).view(len(x), -1)"),
+    "named argument": ("1.3", "self.conv1(x)", "self.conv1(input=x)"),
     "logvar first": ("1.3", "mu = self.conv_mu(x).flatten(1)", "later = self.conv_logvar(x); mu = self.conv_mu(x)[:, :, 0, 0]"),
     "root of exp": ("1.4", STD, "logvar.exp().sqrt()"),
     "rsample": ("1.4", "mu + eps * std", "Normal(mu, std).rsample()"),
@@ -225,6 +224,7 @@ HARMLESS = {
     "minus eps": ("1.4", "mu + eps * std", "mu - eps * std"),
     "addcmul": ("1.4", "mu + eps * std", "torch.addcmul(mu, eps, std)"),
     "stride 2": ("1.5", "latent_dim, 4 * width, kernel_size=4", "latent_dim, 4 * width, kernel_size=4, stride=2"),
+    "named argument to the last": ("1.5", "self.conv4(x)", "self.conv4(input=x)"),
     "F.tanh": ("1.5", "torch.tanh(self.conv4(x))", "nn.Tanh()(self.conv4(x))"),
     "if else": ("1.6", CODE, "z = mu\n        if self.training:\n            z = reparameterize(mu, logvar)"),
     "clear at the end": ("1.7", "    optimizer.zero_grad()\n    loss.backward()\n    optimizer.step()\n", "    loss.backward()\n    optimizer.step()\n    optimizer.zero_grad()\n"),

@@ -405,7 +405,7 @@ def _probe_traverse(traverse):
 
 
 def slerp(start, end, num_steps):
-    """Walk from one code to another on an arc around 0, ends included; in equal angles if equally long.
+    """Walk from code to code on an arc around 0, ends included; in equal angles if both are equally long.
 
     start, end: (D,) -> (num_steps, D). Straight where both lie on one line through 0, or one of them is 0.
     Raises ValueError for another shape and for num_steps below 2, TypeError for codes without floats.
