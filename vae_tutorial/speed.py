@@ -20,7 +20,9 @@ def prepare(model, optimizer=None):
             # fused optimizers go through weights, gradients and moments in the order of memory, not of indices
             for tensor in (weight, weight.grad, *states.get(weight, {}).values()):
                 if isinstance(tensor, torch.Tensor) and tensor.ndim == 4:
-                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+                    # not contiguous(), which leaves weights of one channel their strides, unlike those of the gradient
+                    laid_out = torch.empty_like(tensor, memory_format=torch.channels_last)
+                    tensor.data = laid_out.copy_(tensor.data)
         # glibc gives memory back to the system beyond twice the largest block of up to 32 MiB that was freed so far;
         # asked for anew in every step, it has to be cleared page by page (mallopt(3), M_MMAP_THRESHOLD)
         torch.empty(31 * 2**20, dtype=torch.uint8)
