@@ -1,4 +1,4 @@
-"""Draw the figures of notebook 01, and the README's: network.png, film.png, preview.png, latent_space.gif."""
+"""Draw the figures of notebook 01, and the README's: divergence, network, film and preview.png, latent_space.gif."""
 
 from functools import partial
 
@@ -28,13 +28,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 from PIL import Image
+from torch.distributions import Normal
 
 from vae_tutorial.latent import class_means, encode_all, interpolate
-from vae_tutorial.loss import elbo_loss
+from vae_tutorial.loss import elbo_loss, kl_divergence
 from vae_tutorial.model import VAE
 
 FRAME_EPOCHS = (0, 0.2, 0.4, 0.8, 1.4, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40)
 LIMIT, SQUARE, SIDE, GREYS = 8, 2, 10, 5  # of the scatter plots, of the decoded square, of its grid, of its pixels
+POSTERIORS = [(1.4, 1.0), (0.0, 0.4), (1.4, 0.4)]  # (mu, sigma), of divergence.png
 # of network.png, in pixels of 900 x 370: the arrows of the encoder, which the decoder mirrors, and between them;
 # x, y, size, colour of the words; x, y of the boxes
 ENCODER_ARROWS = [(103, 240, 122, 240), (172, 240, 204, 240), (254, 240, 272, 240)]
@@ -50,7 +52,7 @@ BOXES += [(487, 160, "--", r"$\varepsilon \sim N(0,\, I)$")]
 
 
 def make():
-    """Train three networks, five minutes on one core, and draw the four figures."""
+    """Train three networks, five minutes on one core, and draw the five figures."""
     digits = prepare()
     z, x = torch.randn(1, 128, generator=torch.Generator().manual_seed(3)), digits.test_images[-1:]
 
@@ -58,6 +60,7 @@ def make():
         return torch.cat([decode(model.decoder, z), decode(model.decoder, encode_all(model.encoder, x))])
 
     model, film = train(VAE, 128, 4e-3, digits, FILM_EPOCHS, look)
+    draw_divergence()
     draw_network(model, digits)
     draw_film(*torch.stack(film, dim=1))
     draw_preview(model, digits, torch.stack(film)[:, 0])
@@ -79,6 +82,36 @@ def train_latent_space(kind, beta, digits):
         return encode_all(model.encoder, digits.test_images), tiles(decode(model.decoder, square), SIDE)
 
     return train(kind, 2, 1e-3, digits, FRAME_EPOCHS, look, partial(elbo_loss, beta=beta))[1]
+
+
+def draw_divergence():
+    """Draw three posteriors over the prior, and below each the curve whose area is its KL divergence."""
+    figure = Figure(figsize=(9, 3.7))
+    all_axes = figure.subplots(2, len(POSTERIORS), sharex=True, sharey="row")
+    figure.subplots_adjust(left=0.09, right=0.99, top=0.91, bottom=0.13, hspace=0.12, wspace=0.08)
+    z = torch.linspace(-3.5, 5.5, 901)
+    for (above, below), (mu, sigma) in zip(all_axes.T, POSTERIORS, strict=True):
+        p, q = Normal(0, 1).log_prob(z), Normal(mu, sigma).log_prob(z)
+        integrand = q.exp() * (q - p)
+        (divergence,) = kl_divergence(torch.tensor([mu]), 2 * torch.tensor([sigma]).log()).tolist()
+        for log_density, colour in ((p, GREY), (q, BLUE)):
+            above.fill_between(z, log_density.exp(), color=colour, alpha=0.25, linewidth=0)
+            above.plot(z, log_density.exp(), color=colour)
+        above.set_title(rf"$\mu = {mu:g},\; \sigma = {sigma:g}$")
+        below.fill_between(z, integrand.clamp(min=0), color=ORANGE, alpha=0.4, linewidth=0)
+        below.fill_between(z, integrand.clamp(max=0), facecolor="none", edgecolor=ORANGE, hatch="////", linewidth=0)
+        below.plot(z, integrand, color=ORANGE)
+        below.axhline(0, color=INK, linewidth=0.8)
+        below.set(ylim=(-0.3, 2.6), xlabel="$z$")
+        below.text(0.03, 0.9, f"area: KL = {divergence:.2f}", transform=below.transAxes, va="top", weight="bold")
+    all_axes[0, 0].set_ylabel("density")
+    all_axes[0, 0].text(-1.2, 0.33, "$p$", color=GREY, ha="right", size=13)
+    all_axes[0, 0].text(2.5, 0.33, "$q$", color=BLUE, size=13)
+    all_axes[1, 0].set_ylabel(r"$q\,(\ln q - \ln p)$")
+    for axes in all_axes.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(size=2, labelsize=8)
+    figure.savefig(HERE / "divergence.png", dpi=200)
 
 
 def draw_network(model, digits):
