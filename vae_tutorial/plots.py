@@ -142,7 +142,7 @@ def animate(images, frames_per_second=20, alt="animation"):
         Image.fromarray(frame.contiguous().numpy()).resize((192, 192), Image.Resampling.NEAREST) for frame in pixels
     ]
     buffer = io.BytesIO()
-    back_and_forth = frames[1:] + frames[-2::-1]
+    back_and_forth = frames[1:] + frames[-2:0:-1]  # and the first again
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=back_and_forth, duration=int(1000 / frames_per_second), loop=0
     )

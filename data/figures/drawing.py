@@ -12,23 +12,12 @@ from torchvision.utils import make_grid
 
 from vae_tutorial.data import Loader, load_images
 from vae_tutorial.loss import vae_loss
-from vae_tutorial.model import VAE, Decoder, Encoder
+from vae_tutorial.model import Decoder, Encoder
 from vae_tutorial.train import fit, train_step
 
 HERE = Path(__file__).resolve().parent.parent  # data/
 BLUE, GREEN, ORANGE, PURPLE, INK, GREY = "#0072B2", "#007A5A", "#C04F00", "#8A4F9E", "#222222", "#666666"
-# Paul Tol's "muted" colours, which the colour-blind tell apart, with a yellow and a grey that show on white
-CLASS_COLOURS = ["#332288", "#DDAA33", "#CC6677", "#999933", "#AA4499", "#44AA99", "#88CCEE", "#882255", "#117733"]
-CLASS_COLOURS += ["#AAAAAA"]
 FILM_EPOCHS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 40)
-
-
-class Autoencoder(VAE):
-    """A VAE without its noise: it decodes mu in train mode too."""
-
-    def forward(self, x):
-        mu, logvar = self.encoder(x)
-        return self.decoder(mu), mu, logvar
 
 
 def prepare():

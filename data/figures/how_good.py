@@ -1,7 +1,7 @@
 """Draw the figures of notebook 04, how_good.png and left_out.png."""
 
 import torch
-from figures.drawing import CLASS_COLOURS, GREY, HERE, prepare, tiles
+from figures.drawing import GREY, HERE, prepare, tiles
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -9,6 +9,7 @@ from vae_tutorial.checks import how_good
 from vae_tutorial.data import Loader
 from vae_tutorial.loss import kl_divergence
 from vae_tutorial.model import VAE, Decoder, Encoder
+from vae_tutorial.plots import CLASS_COLOURS
 from vae_tutorial.train import fit
 
 

@@ -1,13 +1,14 @@
 """Draw the figure of notebook 03, map.png."""
 
 import torch
-from figures.drawing import CLASS_COLOURS, HERE, INK, decode, prepare, tiles, train
+from figures.drawing import HERE, INK, decode, prepare, tiles, train
 from matplotlib.figure import Figure
 from PIL import Image
 
 from vae_tutorial.latent import encode_all
 from vae_tutorial.loss import elbo_loss
 from vae_tutorial.model import VAE
+from vae_tutorial.plots import CLASS_COLOURS
 
 
 def make():

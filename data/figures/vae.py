@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from figures.drawing import (
     BLUE,
-    CLASS_COLOURS,
     FILM_EPOCHS,
     GREEN,
     GREY,
@@ -14,7 +13,6 @@ from figures.drawing import (
     INK,
     ORANGE,
     PURPLE,
-    Autoencoder,
     decode,
     draw_block,
     draw_rows,
@@ -30,9 +28,11 @@ from matplotlib.patches import Circle, Rectangle
 from PIL import Image
 from torch.distributions import Normal
 
+from vae_tutorial.checks.why_variational import Autoencoder
 from vae_tutorial.latent import class_means, encode_all, interpolate
 from vae_tutorial.loss import elbo_loss, kl_divergence
 from vae_tutorial.model import VAE
+from vae_tutorial.plots import CLASS_COLOURS
 
 FRAME_EPOCHS = (0, 0.2, 0.4, 0.8, 1.4, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40)
 LIMIT, SQUARE, SIDE, GREYS = 8, 2, 10, 5  # of the scatter plots, of the decoded square, of its grid, of its pixels
