@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 from effort import effort
 from hypothesis import HealthCheck, settings
 
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 os.environ.setdefault("no_proxy", "127.0.0.1,localhost")  # servers of the tests
+
+torch.backends.cudnn.allow_tf32 = False  # on a graphics card, results are held against those of a CPU
 
 settings.register_profile(
     "tests",

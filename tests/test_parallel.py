@@ -208,6 +208,16 @@ def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(tmp_path):
     assert status != 0 and "--batch-size is 21: it must be a multiple of the 2 processes" in words
 
 
+@pytest.mark.parametrize("name", ["DistBackendError", "DistNetworkError", "DistStoreError"])
+def test_a_lost_process_is_told_in_a_sentence(monkeypatch, name):
+    def lose(*_, **__):
+        raise getattr(torch.distributed, name)("no answer")
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", lose)
+    with pytest.raises(ConnectionError, match=re.escape(parallel.LOST)), parallel.joined(torch.device("cpu")):
+        pytest.fail("joined")
+
+
 @pytest.mark.parametrize("device", [torch.device("meta"), "cpu", None])
 def test_a_device_without_a_backend_is_refused(device):
     with (

@@ -51,6 +51,10 @@ def train(options):
     path = options.folder / "checkpoint.pt"
     if path.exists() and not options.resume:
         raise ValueError(f"{path} is there already: go on with it by --resume, or choose another --folder.")
+    if count > 1 and device.type == "cpu":
+        # torchrun ends the others by this signal when it finds that one is gone; a process that waits for a graphics
+        # card never comes to run a handler, so there the signal is left to end it
+        signal.signal(signal.SIGTERM, _stop)
     with parallel.joined(device) if count > 1 else nullcontext():
         return _train(options, path, device, rank, count)
 
@@ -65,7 +69,7 @@ def choose_device(name, count=1):
         device = torch.device(name) if name else best
         if device.type == "cuda" and count > 1:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.empty(1, device=device).cpu()  # a device without memory fails here
+        torch.ones(1, device=device).cpu()  # a device without memory, or too old for this PyTorch, fails here
     except (RuntimeError, AssertionError) as error:
         problem = str(error).splitlines()[0]
         raise ValueError(f"--device {name or best} cannot be used ({problem}): try {best}, or cpu.") from None
@@ -141,8 +145,6 @@ def _stop(*_):
 
 def main(arguments=None):
     options = parse(arguments)
-    if parallel.place()[1] > 1:  # torchrun ends the others by this signal when it finds that one is gone
-        signal.signal(signal.SIGTERM, _stop)
     try:
         history = train(options)
     except KeyboardInterrupt:

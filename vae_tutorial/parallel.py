@@ -28,19 +28,20 @@ def joined(device):
 
     Raises ValueError for another device, ConnectionError when another process is lost.
     """
-    backends = {"cpu": "gloo", "cuda": "nccl"}
+    backends = {"cpu": "gloo", "cuda": "nccl" if dist.is_nccl_available() else "gloo"}  # Windows has no nccl
     if not isinstance(device, torch.device) or device.type not in backends:
         raise ValueError(f"Several processes run on cpu or cuda, but the device is {device!s:.60}: give --device cpu.")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group(backends[device.type])
+        backend = backends[device.type]
+        dist.init_process_group(backend, device_id=device if backend == "nccl" else None)
         yield
         dist.barrier()  # whoever parts alone may wait for ever; for the same reason, none parts after an error
         dist.destroy_process_group()
     except RuntimeError as error:
         # gloo raises a plain RuntimeError, which begins with the path of its source
-        if isinstance(error, dist.DistBackendError) or "gloo" in str(error):
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise ConnectionError(LOST) from error
         raise
 

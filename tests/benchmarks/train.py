@@ -154,6 +154,8 @@ def floor():
         recon, mu, logvar = model(x)
         vae_loss(recon, x, mu, logvar)[0].backward()
     flops, n = counter.get_total_flops() / 64, 4096
+    if DEVICE.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, in which convolutions are computed there
     a, seconds = torch.rand(n, n, device=DEVICE), []
     for _ in range(4):
         start = time.perf_counter()

@@ -40,7 +40,7 @@ CRASHES = {
     "and what is counted is added up first.",
     r"Expected parameter scale": "gives Normal a standard deviation that is not positive: logvar is a logarithm.",
     r"'float' object has no attribute 'backward'": "needs the tensor: .item() is for what is returned.",
-    r"same dtype|and weight type": "mixes tensors of different dtypes or devices: bring both to one.",
+    r"same dtype|same device|and weight type": "mixes tensors of different dtypes or devices: bring both to one.",
     r"Boolean value of Tensor": "asks a whole tensor whether it is true: compare entries; a module like nn.MSELoss() "
     "is built first, then called.",
     r"bitwise_xor": "uses ^, which is no power in Python: write ** or pow.",
