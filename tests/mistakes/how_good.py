@@ -52,7 +52,7 @@ MISTAKES = {
     "GL variance for sigma": ("4.1", DENSITY, "Normal(recon, log_sigma.exp() ** 2).log_prob(x)", "sigma^4"),
     "GL log of the variance": ("4.1", DENSITY, "Normal(recon, (0.5 * log_sigma).exp()).log_prob(x)", "as if it were the logarithm of the variance"),
     "GL clamped": ("4.1", DENSITY, f"({DENSITY}).clamp(min=-50)", "nothing is clamped"),
-    "GL guard": ("4.1", "    require_same_shape(x=x, recon=recon)\n", "", "all pairs compared"),
+    "GL guard": ("4.1", "    require_same_shape(x=x, recon=recon)\n", "", "compared all pairs"),
     "GL in place": ("4.1", "(x - recon)", "x.sub_(recon.detach())", "x is changed in place"),
     "GL double": ("4.1", ADDED, f"{ADDED}.float()", "torch.float32"),
     "ME03 mu": ("4.1", DRAWN, "model.decoder(mu)", "mu is decoded"),

@@ -54,9 +54,9 @@ class ConditionalVAE(VAE):
 
 def build_cvae(width, latent_dim, num_classes=10):
     """Build a ConditionalVAE for images of one channel and codes of latent_dim numbers."""
-    # in_channels, width, latent_dim of what looks at an image and its label planes
+    # an Encoder(in_channels, width, latent_dim), for an image with its label planes
     encoder = Encoder(1 + num_classes, width, latent_dim)
-    # out_channels, width, latent_dim of what draws an image from a code and its label
+    # a Decoder(out_channels, width, latent_dim), for a code with its label
     decoder = Decoder(1, width, latent_dim + num_classes)
     return ConditionalVAE(encoder, decoder)
 

@@ -81,7 +81,7 @@ def elbo(model, x):
 
     model: encoder, decoder and log_sigma; x: (B, C, 32, 32) in [-1, 1] -> (B,), in nats, summed over pixels
     and D.
-    z is drawn whatever the model's mode is; BatchNorm goes by it.
+    z is drawn in train mode and in eval mode; only BatchNorm depends on the mode.
     Source: Kingma & Welling 2014, equation 7 with L = 1.
     """
     mu, logvar = model.encoder(x)  # (B, D) each
