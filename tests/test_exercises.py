@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from vae_tutorial import exercises
-from vae_tutorial.exercises import MarkerError, fold_code, main, make_exercise, open_blanks, strip_markers
+from vae_tutorial.authoring.exercises import MarkerError, fold_code, main, make_exercise, open_blanks, strip_markers
 
 ROOT = Path(exercises.__file__).parents[1]
 HINT = "<details><summary>Hint</summary>\n\nTwo lines of √2.\n\n</details>"

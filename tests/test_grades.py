@@ -11,8 +11,8 @@ from effort import effort
 from test_notebooks import SOLUTIONS, read, up_to
 from test_readme import ROOT, readme_command
 
-from vae_tutorial.checks.__main__ import main, table
-from vae_tutorial.exercises import fold_code, make_exercise
+from vae_tutorial.authoring.grade import main, table
+from vae_tutorial.authoring.exercises import fold_code, make_exercise
 
 # what the cell fails with when an exercise is wrong or open, as from vae_tutorial.checks, which takes seconds to import
 CHECK = """
@@ -72,7 +72,7 @@ def run_submissions(folder, *options):
 
 def read_table(folder):
     """The lines that the README's command makes of folder/report.xml and folder/submissions."""
-    command, environment = readme_command("-m vae_tutorial.checks")
+    command, environment = readme_command("-m vae_tutorial.authoring.grade")
     *command, redirect, file = command
     assert redirect == ">" and file.endswith(".csv")
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")

@@ -19,7 +19,7 @@ from vae_tutorial import parallel
 from vae_tutorial.checkpoint import load_checkpoint, replace_file, save_checkpoint
 from vae_tutorial.data import DATASETS, Loader, load_images
 from vae_tutorial.latent import sample_prior
-from vae_tutorial.model import VAE, Decoder, Encoder
+from vae_tutorial.model import VAE, Decoder, Encoder, eval_mode
 from vae_tutorial.train import capped, fit, random_state
 
 WIDTH, LATENT_DIM, BETAS = 16, 128, (0.5, 0.99)
@@ -35,7 +35,7 @@ def parse(arguments):
     parser.add_argument("--lr", type=float, default=4e-3, help="peak of the one-cycle schedule (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="for what comes of it (default: %(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on with the checkpoint in the folder, if it has one")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder, if it has one")
     return parser.parse_args(arguments)
 
 
@@ -44,7 +44,7 @@ def train(options):
 
     Raises ValueError for an option that cannot be, and when the folder holds a run that --resume does not go on with.
     """
-    rank, count = parallel.place()
+    rank, count = parallel.rank_and_world_size()
     device = choose_device(options.device, count)
     if options.batch_size % count:
         raise ValueError(f"--batch-size is {options.batch_size}: it must be a multiple of the {count} processes.")
@@ -86,22 +86,22 @@ def _train(options, path, device, rank, count):
     torch.manual_seed(options.seed + rank)  # noise of its own in every process
     settings = {name: getattr(options, name) for name in ("dataset", "batch_size", "lr", "seed")}
     settings |= {"epochs": capped(options.epochs), "device": device.type, "processes": count}
-    history = {"train": [], "held_out": []}
+    history = {"train": [], "test": []}
     if path.exists():
         history = load_checkpoint(path, model, optimizer, loader, settings, rank)
 
     def save(epoch):
-        noise = [random_state(device)] if count == 1 else parallel.collect(random_state(device))
+        states = [random_state(device)] if count == 1 else parallel.collect(random_state(device))
         if rank == 0:
-            save_checkpoint(path, model, optimizer, loader, history, settings, noise)
+            save_checkpoint(path, model, optimizer, loader, history, settings, states)
             _write_history(options.folder / "history.csv", history)
 
     how = dict(optimizer=optimizer, epochs=options.epochs, after_epoch=save, history=history)
     if count == 1:
         fit(model, loader, data.test_images, **how)
     else:
-        part = parallel.Part(loader, rank, count)
-        fit(parallel.share(model), part, data.test_images, train_step=parallel.shared_step, **how)
+        shard = parallel.Shard(loader, rank, count)
+        fit(parallel.share(model), shard, data.test_images, train_step=parallel.shared_step, **how)
     if rank == 0:
         _write_history(options.folder / "history.csv", history)  # a run may be killed before it wrote its last line
         _draw(options.folder / "pictures.png", model, data.test_images)
@@ -117,10 +117,9 @@ def _write_history(path, history):
 
 
 def _draw(path, model, images):
-    """Write a picture: held-out images, their reconstructions below, and four rows of samples from the prior."""
+    """Write a picture: test images, their reconstructions below, and four rows of samples from the prior."""
     originals = images[:: max(1, len(images) // 20)][:20]
-    model.eval()
-    with torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         recon, _, _ = model(originals.to(next(model.parameters()).device))
     samples = sample_prior(model.decoder, 80, LATENT_DIM)
     grid = make_grid(torch.cat([originals, recon.cpu(), samples.cpu()]), nrow=20, pad_value=1)
@@ -130,10 +129,10 @@ def _draw(path, model, images):
 
 
 def _tell(options, history, epochs):
-    done = len(history["held_out"])
+    done = len(history["test"])
     if done:
-        total, recon_loss, kl_loss = history["held_out"][-1]
-        print(f"after epoch {done}, held-out: total {total:.4f}, reconstruction {recon_loss:.4f}, KL {kl_loss:.4f}")
+        total, recon_loss, kl_loss = history["test"][-1]
+        print(f"after epoch {done}, test images: total {total:.4f}, reconstruction {recon_loss:.4f}, KL {kl_loss:.4f}")
     if done < epochs:
         print(f"stopped after {done} of {epochs} epochs: the same command with --resume goes on")
     print(f"written to {options.folder}: checkpoint.pt, history.csv, pictures.png")
@@ -152,7 +151,7 @@ def main(arguments=None):
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"\npython -m vae_tutorial: {error}", file=sys.stderr, flush=True)
         return 1
-    return 0 if len(history["held_out"]) >= capped(options.epochs) else 130
+    return 0 if len(history["test"]) >= capped(options.epochs) else 130
 
 
 if __name__ == "__main__":

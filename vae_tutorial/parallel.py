@@ -1,4 +1,4 @@
-"""One run on several processes: each takes its part of every batch, and all take the same step.
+"""One run on several processes: each takes its shard of every batch, and all take the same step.
 
 torchrun starts the processes and numbers them; DistributedDataParallel averages their gradients, and gives all the
 BatchNorm statistics of process 0. Only what differs from a run on one process is here.
@@ -12,13 +12,13 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from vae_tutorial import speed
-from vae_tutorial.train import require, train_step
+from vae_tutorial.train import train_step
 
 LOST = "the run was stopped, or another process of it ended: the same command with --resume goes on"
 
 
-def place():
-    """Return (rank, count): the number of this process and how many there are; (0, 1) without torchrun."""
+def rank_and_world_size():
+    """Return the number of this process and how many there are; (0, 1) without torchrun."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
@@ -29,8 +29,8 @@ def joined(device):
     Raises ValueError for another device, ConnectionError when another process is lost.
     """
     backends = {"cpu": "gloo", "cuda": "nccl" if dist.is_nccl_available() else "gloo"}  # Windows has no nccl
-    if not isinstance(device, torch.device) or device.type not in backends:
-        raise ValueError(f"Several processes run on cpu or cuda, but the device is {device!s:.60}: give --device cpu.")
+    if device.type not in backends:
+        raise ValueError(f"Several processes run on cpu or cuda, but the device is {device}: give --device cpu.")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
@@ -52,34 +52,28 @@ def share(model):
     return DistributedDataParallel(model)
 
 
-class Part:
-    """Iterate over a loader's batches; of each give this process its part, every count-th image from rank on.
+class Shard:
+    """Iterate over a Loader's batches; of each give this process its shard, every world_size-th image from rank on.
 
-    A batch that count does not divide loses its last images, so that all parts weigh the same.
-    Raises TypeError for another loader than vae_tutorial.data's, ValueError unless 0 <= rank < count.
+    A batch that world_size does not divide loses its last images, so that all shards weigh the same.
     """
 
-    def __init__(self, loader, rank, count):
-        sized = hasattr(loader, "images") and hasattr(loader, "batch_size")
-        require(sized, "loader", "a Loader, with images and a batch_size", loader)
-        if not (type(rank) is type(count) is int and 0 <= rank < count):
-            given = f"{rank!r:.60} and {count!r:.60}"
-            raise ValueError(f"rank and count must be whole numbers, 0 <= rank < count, but are {given}.")
-        self.loader, self.rank, self.count = loader, rank, count
+    def __init__(self, loader, rank, world_size):
+        self.loader, self.rank, self.world_size = loader, rank, world_size
 
     def __len__(self):
         full, rest = divmod(len(self.loader.images), self.loader.batch_size)
-        return full * (self.loader.batch_size >= self.count) + (rest >= self.count)
+        return full * (self.loader.batch_size >= self.world_size) + (rest >= self.world_size)
 
     def __iter__(self):
         for images, labels in self.loader:
-            even = len(images) // self.count * self.count
+            even = len(images) // self.world_size * self.world_size
             if even:
-                yield images[self.rank : even : self.count], labels[self.rank : even : self.count]
+                yield images[self.rank : even : self.world_size], labels[self.rank : even : self.world_size]
 
 
 def shared_step(model, x, optimizer, loss_fn):
-    """Take train_step on this process's part; return the parts of the loss as means over all processes.
+    """Take train_step on this process's shard; return the parts of the loss as means over all processes.
 
     So all see a loss that is no longer finite at the same step, and stop together.
     """

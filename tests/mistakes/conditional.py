@@ -14,7 +14,8 @@ ENCODER = "Encoder(1 + num_classes, width, latent_dim)"
 DECODER = "Decoder(1, width, latent_dim + num_classes)"
 CODES = "z.repeat_interleave(num_classes, dim=0)"
 LABELS = "torch.arange(num_classes).repeat(len(z))"
-DECODED = "        model.eval()\n        with torch.no_grad():\n            images = model.decode(codes, one_hot)\n"
+IN_EVAL = "with eval_mode(model), torch.no_grad():"
+DECODED = f"    {IN_EVAL}\n        images = model.decode(codes, one_hot)\n"
 LOSS = "F.cross_entropy(probe(codes), labels)"
 PREDICTED = "scores.argmax(dim=1)"
 SHARE = "(predicted == labels).float().mean().item()"
@@ -92,11 +93,11 @@ MISTAKES = {
     "HG changed places": ("5.2", "model.decode(codes, one_hot)", "model.decode(one_hot, codes)", "codes of shape (40, 10) and labels of shape (40, 3)"),
     "HG counts the codes": ("5.2", LABELS, "torch.arange(len(z)).repeat(num_classes)", "which belongs there"),
     "HG numbers": ("5.2", "model.decode(codes, one_hot)", "model.decode(codes, labels)", "labels of shape (40,)"),
-    "HG train mode": ("5.2", "        model.eval()\n", "", "BatchNorm"),
-    "HG gradient": ("5.2", "with torch.no_grad():", "if True:", "carry a gradient"),
-    "HG grad off for good": ("5.2", "        model.eval()\n", "        model.eval(); torch.set_grad_enabled(False)\n", "Gradients stay switched off"),
-    "HG frozen": ("5.2", "        model.eval()\n", "        model.eval().requires_grad_(False)\n", "frozen for good"),
-    "HG not restored": ("5.2", "model.train(was_training)", "pass", "not restored"),
+    "HG train mode": ("5.2", IN_EVAL, "with torch.no_grad():", "BatchNorm"),
+    "HG gradient": ("5.2", IN_EVAL, "with eval_mode(model):", "carry a gradient"),
+    "HG grad off for good": ("5.2", IN_EVAL, f"torch.set_grad_enabled(False)\n    {IN_EVAL}", "Gradients stay switched off"),
+    "HG frozen": ("5.2", IN_EVAL, f"model.requires_grad_(False)\n    {IN_EVAL}", "frozen for good"),
+    "HG mode left": ("5.2", IN_EVAL, "model.eval()\n    with torch.no_grad():", "left in another mode"),
     "HG one row": ("5.2", "images = model.decode(codes, one_hot)", "images = model.decode(codes, one_hot)[:num_classes]", "has shape (10, 1, 32, 32)"),
     "HG no label": ("5.2", "images = model.decode(codes, one_hot)", "images = model.decoder(codes)", "without the labels"),
     "HG device": ("5.2", CODES, "z.repeat_interleave(num_classes, dim=0) + torch.zeros(num_classes * len(z), 1)", "as soon as z is on a GPU"),
@@ -164,7 +165,7 @@ HARMLESS = {
     "label first": ("5.1", PAIR, "torch.cat([one_hot, z], dim=1)"),
     "hstack too": ("5.1", PAIR, "torch.hstack((z, one_hot))"),
     "stretched by view": ("5.2", CODES, "z.repeat(1, num_classes).view(-1, z.shape[1])"),
-    "decoder in eval mode": ("5.2", "model.eval()", "model.decoder.eval()"),
+    "decoder in eval mode": ("5.2", "eval_mode(model)", "eval_mode(model.decoder)"),
     "last dimension": ("5.1", PAIR, "torch.cat((z, one_hot), -1)"),
     "not by decode": ("5.1", "return self.decode(z, one_hot), mu", "return self.decoder(torch.cat([z, one_hot], 1)), mu"),
     "unpacked later": ("5.1", ENCODE, "both = self.encoder(x); mu, logvar = both"),
@@ -180,8 +181,8 @@ HARMLESS = {
     "on the device of z": ("5.2", LABELS, "torch.arange(num_classes, device=z.device).repeat(len(z))"),
     "grid in inference mode": ("5.2", "torch.no_grad()", "torch.inference_mode()"),
     "the decoder's turn": ("5.2", "model.decode(codes, one_hot)", "model.decoder(torch.cat([codes, one_hot], dim=1))"),
-    "grid after train(False)": ("5.2", "model.eval()", "model.train(False)"),
-    "images detached": ("5.2", "            images = model.decode(codes, one_hot)\n", "            images = model.decode(codes, one_hot).detach()\n"),
+    "mode by hand": ("5.2", DECODED, "    training = model.training\n    model.train(False)\n    with torch.no_grad():\n        images = model.decode(codes, one_hot)\n    model.train(training)\n"),
+    "images detached": ("5.2", "images = model.decode(codes, one_hot)\n", "images = model.decode(codes, one_hot).detach()\n"),
     "row by row": ("5.2", "images = model.decode(codes, one_hot)", "images = torch.cat([model.decode(c[None], o[None]) for c, o in zip(codes, one_hot)])"),
     "cross-entropy module": ("5.3", LOSS, "nn.CrossEntropyLoss()(probe(codes), labels)"),
     "nll of log_softmax": ("5.3", LOSS, "F.nll_loss(probe(codes).log_softmax(1), labels)"),

@@ -8,6 +8,8 @@ IP the interpolation.
 KL = "-0.5 * (1 + logvar - mu.pow(2) - logvar.exp())"
 STD = "torch.exp(0.5 * logvar)"
 DRAW = "torch.randn_like(std)"
+RECON_GUARD = '    assert recon.shape == x.shape, f"recon is {tuple(recon.shape)}, but x is {tuple(x.shape)}"\n'
+IN_EVAL = "with eval_mode(decoder), torch.no_grad():"
 CONV1 = "nn.Conv2d(in_channels, width, kernel_size=4, stride=2, padding=1)"
 HEAD = "nn.Conv2d(4 * width, latent_dim, kernel_size=4)"
 CODE = "z = reparameterize(mu, logvar) if self.training else mu"
@@ -45,7 +47,7 @@ MISTAKES = {
     "RC04 BCE": ("1.1", "F.mse_loss(recon, x)", "F.binary_cross_entropy_with_logits(recon, x)", "cross-entropy"),
     "RC06 x with x": ("1.1", "F.mse_loss(recon, x)", "F.mse_loss(x, x)", "compared with itself"),
     "RC06 recon": ("1.1", "F.mse_loss(recon, x)", "F.mse_loss(recon, recon)", "compared with itself"),
-    "RC08 guard": ("1.1", "    require_same_shape(recon=recon, x=x)\n", "", "all pairs"),
+    "RC08 guard": ("1.1", RECON_GUARD, "", "all pairs"),
     "RC10 none": ("1.1", "F.mse_loss(recon, x)", 'F.mse_loss(recon, x, reduction="none")', "one number"),
     "RC10 mean(0)": ("1.1", "F.mse_loss(recon, x)", "((recon - x) ** 2).mean(0)", "one number"),
     "RC12 root": ("1.1", "F.mse_loss(recon, x)", "F.mse_loss(recon, x).sqrt()", "square root"),
@@ -153,14 +155,14 @@ MISTAKES = {
     "TR clear late": ("1.7", "    optimizer.step()\n", "    optimizer.zero_grad()\n    optimizer.step()\n", "nothing is left"),
     "TR eval": ("1.7", "    recon, mu", "    model.eval()\n    recon, mu", "eval mode"),
     "PR01 rand": ("1.8", PRIOR, PRIOR.replace("randn", "rand"), "never negative"),
-    "PR05 gradient": ("1.8", "with torch.no_grad():", "if True:", "carry a gradient"),
+    "PR05 gradient": ("1.8", IN_EVAL, "with eval_mode(decoder):", "carry a gradient"),
     "PR07 device": ("1.8", PRIOR, "torch.randn(num_samples, latent_dim)", "GPU"),
     "PR09 one z": ("1.8", PRIOR, "torch.randn(1, latent_dim, device=weight.device).repeat(num_samples, 1)", "not one"),
     "PR seeded": ("1.8", f"z = {PRIOR}", f"torch.manual_seed(42); z = {PRIOR}", "seeded inside"),
-    "PR frozen": ("1.8", "        decoder.eval()\n", "        decoder.eval().requires_grad_(False)\n", "frozen for good"),
+    "PR frozen": ("1.8", IN_EVAL, f"decoder.requires_grad_(False)\n    {IN_EVAL}", "frozen for good"),
     "PR dtype": ("1.8", PRIOR, "torch.randn(num_samples, latent_dim, device=weight.device)", "different dtypes"),
-    "PR train mode": ("1.8", "        decoder.eval()\n", "", "train mode"),
-    "PR not restored": ("1.8", "decoder.train(was_training)", "pass", "not restored"),
+    "PR train mode": ("1.8", IN_EVAL, "with torch.no_grad():", "train mode"),
+    "PR mode left": ("1.8", IN_EVAL, "decoder.eval()\n    with torch.no_grad():", "left in another mode"),
     "CM01 1000": ("1.9", MEAN, "one_hot.T @ codes / 1000", "count them"),
     "CM01 equal": ("1.9", MEAN, "one_hot.T @ codes / (len(codes) / num_classes)", "not equally large"),
     "CM03 no T": ("1.9", MEAN, "one_hot @ codes / counts[:, None]", "cannot be multiplied"),

@@ -1,9 +1,10 @@
 """What students write in notebook 02, by mistake or as a matter of taste.
 
-The name of a mistake tells its part: AU the autoencoder, DS the same draws for all, VY the variety, KS the KL by
+The name of a mistake tells its part: AU the autoencoder, DS the same draws for all, VY the marginal entropy, KS the KL by
 sampling, EB the ELBO, QB the equivalent beta, AC active units; BE are those of the catalogue.
 """
 
+GUARD = '    assert recon.shape == x.shape, f"recon is {tuple(recon.shape)}, but x is {tuple(x.shape)}"\n'
 RECON = "recon = self.decoder(mu)"
 Z = "z = torch.randn(num_samples, latent_dim, device=weight.device, dtype=weight.dtype)"
 DECODE = "images[name] = decoder.eval()(z)"
@@ -39,7 +40,7 @@ MISTAKES = {
     "DS dtype": ("2.1", Z, "z = torch.randn(num_samples, latent_dim, device=weight.device)", "dtypes"),
     "DS first decoder": ("2.1", DECODE, "images[name] = next(iter(decoders.values())).eval()(z)", "never called"),
     "DS scaled": ("2.1", Z, f"{Z} * 2", "N(0, I)"),
-    "VY doubt": ("2.1", ENTROPY, "torch.special.entr(probabilities).sum(dim=1).mean()", "the doubt"),
+    "VY doubt": ("2.1", ENTROPY, "torch.special.entr(probabilities).sum(dim=1).mean()", "mean entropy of the single answers"),
     "VY sign": ("2.1", ENTROPY, "(average * average.log()).sum()", "never negative"),
     "VY bits": ("2.1", ENTROPY, "-(average * average.log2()).sum()", "in bits"),
     "VY zero": ("2.1", ENTROPY, "-(average * average.log()).sum()", "0 ln 0"),
@@ -101,7 +102,7 @@ MISTAKES = {
     "EB ELBO": ("2.3", LOSS, "-half_squared_error - beta * kl", "wrong sign"),
     "EB no beta": ("2.3", LOSS, "half_squared_error + kl", "beta is never used"),
     "EB beta on both": ("2.3", LOSS, "beta * (half_squared_error + kl)", "the KL alone"),
-    "EB no guard": ("2.3", "    require_batch(recon, x, mu, logvar, beta)\n", "", "refuses"),
+    "EB no guard": ("2.3", GUARD, "", "refuses"),
     "EB detached": ("2.3", RATE, f"{RATE}.detach()", "gradient"),
     "EB in place": ("2.3", f"loss = {LOSS}", "loss = half_squared_error; loss += beta * kl", "in place"),
     "QB no half": ("2.3", BETA, "beta * num_pixels / latent_dim", "The 2 is missing"),

@@ -52,7 +52,7 @@ CRASHES = {
 
 
 class Wrong(Exception):
-    """Raised by a probe, with the sentence that names the mistake."""
+    """Raised by a judge, with the sentence that names the mistake."""
 
 
 class CheckFailed(Exception):
@@ -71,7 +71,7 @@ class Exercise:
     """What one exercise asks for, and what its answers are held against.
 
     finished: the finished functions or class, in the order in which the check takes the student's.
-    probe: takes the answers, raises Wrong where one is wrong.
+    judge: takes the answers, raises Wrong where one is wrong.
     blanks: how many blanks the exercise has; methods: those of a class that hold them, all if empty.
     """
 
@@ -79,7 +79,7 @@ class Exercise:
     minutes: int
     blanks: int
     finished: tuple
-    probe: Callable
+    judge: Callable
     methods: tuple = ()
 
 
@@ -110,7 +110,7 @@ class Check:
         if blanks is None or blanks:
             result = self._leave_open(number, exercise, blanks)
         else:
-            self._probe(number, exercise, answers)
+            self._judge(number, exercise, answers)
             self.states[number], self.failures[number] = "done", 0
             display(Card("done", [f"{number} done: {exercise.title}."]))
             unfinished = any(find_blanks(answer) for answer in answers)
@@ -158,12 +158,12 @@ class Check:
         display(Card("open", [f"{text}; the finished version stands in."]))
         return exercise.finished
 
-    def _probe(self, number, exercise, answers):
-        """Run the exercise's probe on the answers; turn what it raises into CheckFailed."""
+    def _judge(self, number, exercise, answers):
+        """Run the exercise's judge on the answers; turn what it raises into CheckFailed."""
         names = ", ".join(finished.__name__ for finished in exercise.finished)
         try:
             with _guarded(self.seed):
-                exercise.probe(*answers)
+                exercise.judge(*answers)
         except Wrong as mistake:
             state, hint = "wrong", str(mistake)
         except _TimedOut:

@@ -1,4 +1,4 @@
-"""The checks of notebook 04: the ELBO, the importance-weighted bound, probes, anomalies; and what it teaches."""
+"""The checks of notebook 04: the ELBO, the importance-weighted bound, classifier probes, anomalies."""
 
 import contextlib
 import copy
@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Normal
 
+from vae_tutorial import metrics
 from vae_tutorial.checks import Check, Exercise, Wrong
-from vae_tutorial.checks.conditional import wrong_losses
-from vae_tutorial.checks.probes import (
+from vae_tutorial.checks.compare import (
     check_gradients,
     expect_refusal,
     expect_tensor,
@@ -22,8 +22,10 @@ from vae_tutorial.checks.probes import (
     unchanged,
     uniform,
 )
+from vae_tutorial.checks.conditional import wrong_losses
 from vae_tutorial.latent import class_means
-from vae_tutorial.loss import kl_divergence, require_same_shape
+from vae_tutorial.loss import kl_divergence
+from vae_tutorial.metrics import elbo, gaussian_log_likelihood, linear_probe
 from vae_tutorial.model import reparameterize
 
 GPU = "mixes tensors of the CPU and of a GPU, which fails there: make what is new on the device of the input."
@@ -62,64 +64,16 @@ def _seen(got, right):
 # 4.1 the ELBO
 
 
-def gaussian_log_likelihood(x, recon, log_sigma):
-    """Return ln p(x|z) of every image: each pixel is N(recon, sigma^2), all with the same sigma.
-
-    x, recon: (B, C, H, W); log_sigma: ln sigma, a tensor of one number -> (B,), in nats, summed over C, H, W.
-    Raises ValueError when the shapes differ.
-    Source: Kingma & Welling 2014, appendix C.2; Rybkin et al. 2021 for one learned sigma.
-    """
-    require_same_shape(x=x, recon=recon)
-    # the logarithm of the normal density of every pixel, constants included: (B, C, H, W)
-    log_density = -0.5 * math.log(2 * math.pi) - log_sigma - 0.5 * ((x - recon) / log_sigma.exp()).pow(2)
-    # independent pixels: the density of an image is the product of theirs, so its logarithm is: (B,)
-    return log_density.flatten(1).sum(dim=1)
-
-
-def elbo(model, x):
-    """Return the ELBO of every image, estimated from one draw of z each.
-
-    model: encoder, decoder and log_sigma; x: (B, C, 32, 32) in [-1, 1] -> (B,), in nats, summed over pixels
-    and D.
-    z is drawn in train mode and in eval mode; only BatchNorm depends on the mode.
-    Source: Kingma & Welling 2014, equation 7 with L = 1.
-    """
-    mu, logvar = model.encoder(x)  # (B, D) each
-    # a draw of z, decoded; model(x) would decode mu in eval mode: (B, C, 32, 32)
-    recon = model.decoder(reparameterize(mu, logvar))
-    # the log-likelihood of x minus the KL divergence of its whole code: (B,)
-    return gaussian_log_likelihood(x, recon, model.log_sigma) - kl_divergence(mu, logvar).sum(dim=1)
-
-
-def mean_elbo(model, images, batch_size=500):
-    """Return the mean ELBO of a set, as a float, in nats per image, in eval mode and without gradients.
-
-    images: (N, C, 32, 32) in [-1, 1], on any device; the model's mode is restored.
-    """
-    device = next(model.parameters()).device
-    was_training = model.training
-    try:
-        # put the model in eval mode; then, without gradients, add up the ELBO of all images, batch after
-        # batch, each brought to device; mean is the sum divided by the number of images: one number
-        model.eval()
-        with torch.no_grad():
-            total = sum(elbo(model, x.to(device)).sum() for x in images.split(batch_size))
-        mean = total.item() / len(images)
-    finally:
-        model.train(was_training)
-    return mean
-
-
-def probe_elbo(gaussian_log_likelihood, elbo, mean_elbo):
+def judge_elbo(gaussian_log_likelihood, elbo, mean_elbo):
     with _about("gaussian_log_likelihood"):
-        _probe_likelihood(gaussian_log_likelihood)
+        _judge_likelihood(gaussian_log_likelihood)
     with _about("elbo"):
-        _probe_one_draw(elbo)
+        _judge_one_draw(elbo)
     with _about("mean_elbo"):
-        _probe_mean(mean_elbo)
+        _judge_mean(mean_elbo)
 
 
-def _probe_likelihood(log_likelihood):
+def _judge_likelihood(log_likelihood):
     for log_sigma in (0.6, -1.3):
         x, recon = uniform(-1, 1, 4, 2, 5, 3), uniform(-1, 0.4, 4, 2, 5, 3).requires_grad_()
         log_sigma = torch.tensor(log_sigma, dtype=torch.float64, requires_grad=True)
@@ -280,7 +234,7 @@ SEEDED = "Two calls draw the same z: the noise is seeded inside the function; se
 SHARED = "All images share their noise: draw it anew for every image."
 
 
-def _probe_one_draw(elbo):
+def _judge_one_draw(elbo):
     for training in (False, True):
         model = _Model(2000, 3).train(training)
         intact = unchanged(x=model.x, mu=model.encoder.mu, logvar=model.encoder.logvar)
@@ -431,7 +385,7 @@ class _Watched(nn.Module):
         return self.decoder(mu), mu, logvar
 
 
-def _probe_mean(mean_elbo):
+def _judge_mean(mean_elbo):
     for count, size, training in ((9, 4, True), (8, 5, False), (4, 500, True)):
         model = _Watched().train(training)
         images = torch.rand(count, 1, 3, 4) * 2 - 1
@@ -502,60 +456,16 @@ def _name_mean(got, every, size):
 # 4.2 the importance-weighted bound
 
 
-def log_weights(model, x, num_samples):
-    """Return ln w = ln p(x|z) + ln p(z) - ln q(z|x) for several draws of z from q(z|x) per image.
-
-    model: encoder, decoder and log_sigma; x: (B, C, 32, 32) in [-1, 1] -> (num_samples, B), in nats.
-    Source: Burda et al. 2016, section 3.
-    """
-    mu, logvar = model.encoder(x)  # (B, D) each
-    posterior, prior = Normal(mu, torch.exp(0.5 * logvar)), Normal(0, 1)
-    rows = []
-    for _ in range(num_samples):
-        # a new draw for every image: (B, D)
-        z = reparameterize(mu, logvar)
-        # ln p(x|z) of each image: (B,)
-        log_likelihood = gaussian_log_likelihood(x, model.decoder(z), model.log_sigma)
-        # ln p(z) - ln q(z|x), of all D dimensions together: (B,)
-        log_ratio = (prior.log_prob(z) - posterior.log_prob(z)).sum(dim=1)
-        rows.append(log_likelihood + log_ratio)
-    return torch.stack(rows)
-
-
-def iwae_bound(log_w):
-    """Return the logarithm of the mean weight of every image.
-
-    log_w: (K, B), ln w of K draws -> (B,), in nats.
-    Source: Burda et al. 2016, section 3.
-    """
-    # ln of the sum of K weights, minus ln K: (K, B) -> (B,)
-    return torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
-
-
-def grouped_bound(log_w, group_size):
-    """Return the mean of the bounds of K / group_size groups of draws, one group after another.
-
-    log_w: (K, B) -> (B,), in nats. Each time the group size doubles it rises, for every image (Jensen).
-    Raises ValueError when group_size does not divide K.
-    """
-    if len(log_w) % group_size:
-        raise ValueError(f"group_size must divide the number of draws, {len(log_w)}, but is {group_size}.")
-    # the draws, cut into groups of group_size: K / group_size tensors of (group_size, B)
-    groups = log_w.split(group_size)
-    # the bound of every group, averaged over the groups: (B,)
-    return torch.stack([iwae_bound(group) for group in groups]).mean(dim=0)
-
-
-def probe_iwae(log_weights, iwae_bound, grouped_bound):
+def judge_iwae(log_weights, iwae_bound, grouped_bound):
     with _about("log_weights"):
-        _probe_weights(log_weights)
+        _judge_weights(log_weights)
     with _about("iwae_bound"):
-        _probe_bound(iwae_bound)
+        _judge_bound(iwae_bound)
     with _about("grouped_bound"):
-        _probe_groups(grouped_bound)
+        _judge_groups(grouped_bound)
 
 
-def _probe_weights(log_weights):
+def _judge_weights(log_weights):
     for count, samples in ((5, 300), (3, 1)):
         model = _Model(count, 4).eval()
         intact = unchanged(x=model.x, mu=model.encoder.mu, logvar=model.encoder.logvar)
@@ -659,7 +569,7 @@ def _name_weights(got, model, z):
         raise Wrong(f"That is not {formula}{_seen(got, fit + p - q)}")
 
 
-def _probe_bound(iwae_bound):
+def _judge_bound(iwae_bound):
     for count, samples in ((4, 7), (5, 2), (3, 1)):
         log_w = uniform(-3, 3, samples, count)
         intact = unchanged(log_w=log_w)
@@ -704,7 +614,7 @@ def _wrong_bounds(log_w):
     yield -(total - math.log(samples)), "That is minus the bound."
 
 
-def _probe_groups(grouped_bound):
+def _judge_groups(grouped_bound):
     log_w = uniform(-3, 3, 8, 5) * torch.tensor([0.3, 1.0, 2.0, 3.0, 1.5])
     intact = unchanged(log_w=log_w)
     for size in (2, 4, 8, 1):
@@ -754,48 +664,14 @@ def _wrong_groups(log_w, size):
 # 4.3 what the code knows
 
 
-def nearest_mean(train_codes, train_labels, codes):
-    """Return for every code the class whose mean code is closest.
-
-    train_codes: (M, D), train_labels: (M,), every class from 0 to 9 among them; codes: (N, D) -> (N,), int64.
-    """
-    # the mean training code of every class: (10, D)
-    means = class_means(train_codes, train_labels)
-    # the distance from every code to every mean: (N, 10)
-    distances = torch.cdist(codes, means)
-    # the class with the smallest: (N,)
-    return distances.argmin(dim=1)
-
-
-def linear_probe(codes, labels, num_classes=10, num_steps=200, lr=0.02):
-    """Return a linear layer from codes to classes, trained on all codes; their encoder learns nothing.
-
-    codes: (N, D), labels: (N,) from 0 to num_classes - 1 -> nn.Linear(D, num_classes), where codes are.
-    Source: Alain & Bengio 2017.
-    """
-    # the same numbers, cut off from whatever computed them: no gradient goes further back: (N, D)
-    codes = codes.detach()
-    labels = labels.to(codes.device)
-    probe = nn.Linear(codes.shape[1], num_classes, device=codes.device, dtype=codes.dtype)
-    optimizer = torch.optim.Adam(probe.parameters(), lr=lr)
-    for _ in range(num_steps):
-        # F.cross_entropy, which applies the softmax, of the probe's answer to codes, and labels: one number
-        loss = F.cross_entropy(probe(codes), labels)
-        # clear the old gradients, compute the new ones, change the weights
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return probe
-
-
-def probe_probes(nearest_mean, linear_probe):
+def judge_classifiers(nearest_mean, linear_probe):
     with _about("nearest_mean"):
-        _probe_nearest(nearest_mean)
+        _judge_nearest(nearest_mean)
     with _about("linear_probe"):
-        _probe_linear(linear_probe)
+        _judge_linear(linear_probe)
 
 
-def _probe_nearest(nearest_mean):
+def _judge_nearest(nearest_mean):
     labels = torch.cat([torch.arange(10), torch.randint(0, 10, (70,))])[torch.randperm(80)]
     centres = 2 * torch.randn(10, 4) * torch.linspace(0.2, 2, 10)[:, None] + 1
     train_codes, codes = centres[labels] + torch.randn(80, 4), centres.repeat(6, 1) + 1.5 * torch.randn(60, 4)
@@ -804,7 +680,12 @@ def _probe_nearest(nearest_mean):
     codes = codes[two[:, 1] - two[:, 0] > 0.05]  # a close call may go either way
     distances = torch.cdist(codes, means)
     intact = unchanged(train_codes=train_codes, train_labels=labels, codes=codes)
-    got = nearest_mean(train_codes, labels, codes)
+    try:
+        got = nearest_mean(train_codes, labels, codes)
+    except RuntimeError as error:
+        if "10x80" in str(error):  # the one-hot labels of the training codes, turned
+            raise Wrong("class_means is given labels of the training codes with other codes: use theirs.") from error
+        raise
     intact()
     near = labels[torch.cdist(codes, train_codes).argmin(1)]
     unit, sums = F.normalize(codes, dim=1) @ F.normalize(means, dim=1).T, means * labels.bincount()[:, None]
@@ -846,7 +727,7 @@ def _probe_nearest(nearest_mean):
     on_meta(lambda: nearest_mean(meta, labels[:12], meta), f"nearest_mean {GPU}")
 
 
-def _probe_linear(answer):
+def _judge_linear(answer):
     for num_classes in (10, 4):
         codes, labels = _labelled_codes(num_classes)
         intact = unchanged(codes=codes, labels=labels)
@@ -952,53 +833,14 @@ def _as_trained(codes, num_classes, state, loss_of, steps=20, clear=True):
 # 4.4 leave one out, 4.5 like with like
 
 
-def without_class(images, labels, digit):
-    """Return (images, labels) of all images but those of one digit, in the same order.
-
-    images: (N, C, H, W), labels: (N,) -> (M, C, H, W), (M,).
-    """
-    # True for the images that stay: (N,)
-    keep = labels != digit
-    # the images and the labels that stay: (M, C, H, W), (M,)
-    return images[keep], labels[keep]
-
-
-def auroc(normal, anomalous):
-    """Return how often an anomalous score is higher than a normal one, over all pairs; a tie counts one half.
-
-    normal: (N,), anomalous: (M,) -> a number from 0 to 1; 0.5 is guessing.
-    Source: Hanley & McNeil 1982: the area under the ROC curve is the Mann-Whitney statistic.
-    """
-    # each anomalous score against each normal one; above and equal are True or False: (M, N)
-    above = anomalous[:, None] > normal[None, :]
-    equal = anomalous[:, None] == normal[None, :]
-    # the share of the pairs that are above, plus half the share of those that are equal: one number
-    return (above.float().mean() + 0.5 * equal.float().mean()).item()
-
-
-def excess_surprise(train_surprise, train_outline, surprise, outline):
-    """Return how far the surprise of images lies above the line that the training images' surprise follows.
-
-    train_surprise, train_outline: (M,), surprise, outline: (N,) -> (N,), in nats.
-    The line is the least-squares fit of train_surprise against train_outline.
-    """
-    centred = train_outline - train_outline.mean()  # (M,)
-    # the slope of the line, from the training images: one number
-    slope = (centred * (train_surprise - train_surprise.mean())).sum() / centred.pow(2).sum()
-    # what the line says of each image: (N,)
-    expected = train_surprise.mean() + slope * (outline - train_outline.mean())
-    # how far each lies above it: (N,)
-    return surprise - expected
-
-
-def probe_anomaly(without_class, auroc):
+def judge_anomaly(without_class, auroc):
     with _about("without_class"):
-        _probe_without(without_class)
+        _judge_without(without_class)
     with _about("auroc"):
-        _probe_auroc(auroc)
+        _judge_auroc(auroc)
 
 
-def _probe_without(without_class):
+def _judge_without(without_class):
     labels = torch.tensor([3, 1, 1, 2, 0, 3, 5, 9, 3, 1, 0, 7])
     images = torch.rand(12, 1, 4, 4) * 2 - 1
     intact = unchanged(images=images, labels=labels)
@@ -1039,7 +881,7 @@ def _name_keep(got, keep):
         raise Wrong("keep holds whole numbers, which pick rows by their position: True and False are expected.")
 
 
-def _probe_auroc(auroc):
+def _judge_auroc(auroc):
     for normal, anomalous in (
         (torch.randn(40), torch.randn(13) + 1.2),
         (torch.tensor([2.0, 4, 4, 1, 7, 5, 3]), torch.tensor([4.0, 6, 5, 9, 1])[torch.randperm(5)]),
@@ -1091,7 +933,7 @@ def _wrong_areas(normal, anomalous, above, equal):
     yield (anomalous.mean() > normal).double().mean(), "Only the mean of the anomalous scores is compared: all pairs"
 
 
-def probe_excess(excess_surprise):
+def judge_excess(excess_surprise):
     for count, others in ((9, 6), (6, 6)):
         train_outline, outline = uniform(20, 90, count), uniform(10, 120, others)
         outline[:2] = torch.tensor([15, 115])  # one is far below the line, one far above
@@ -1190,13 +1032,17 @@ REMINDERS = {
     "outline.",
 }
 
+ELBO = (metrics.gaussian_log_likelihood, metrics.elbo, metrics.mean_elbo)
+IWAE = (metrics.log_weights, metrics.iwae_bound, metrics.grouped_bound)
+CLASSIFIERS = (metrics.nearest_mean, metrics.linear_probe)
+
 check = Check(
     {
-        "4.1": Exercise("the ELBO in nats", 15, 5, (gaussian_log_likelihood, elbo, mean_elbo), probe_elbo),
-        "4.2": Exercise("the importance-weighted bound", 10, 6, (log_weights, iwae_bound, grouped_bound), probe_iwae),
-        "4.3": Exercise("nearest mean and linear probe", 10, 6, (nearest_mean, linear_probe), probe_probes),
-        "4.4": Exercise("leave one out", 5, 5, (without_class, auroc), probe_anomaly),
-        "4.5": Exercise("like with like", 5, 3, (excess_surprise,), probe_excess),
+        "4.1": Exercise("the ELBO in nats", 15, 5, ELBO, judge_elbo),
+        "4.2": Exercise("the importance-weighted bound", 10, 6, IWAE, judge_iwae),
+        "4.3": Exercise("nearest mean and linear probe", 10, 6, CLASSIFIERS, judge_classifiers),
+        "4.4": Exercise("leave one out", 5, 5, (metrics.without_class, metrics.auroc), judge_anomaly),
+        "4.5": Exercise("like with like", 5, 3, (metrics.excess_surprise,), judge_excess),
     },
     REMINDERS,
 )

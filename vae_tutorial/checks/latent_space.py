@@ -1,4 +1,4 @@
-"""The checks of notebook 03, the latent space, and the finished versions of what it teaches.
+"""The checks of notebook 03, the latent space.
 
 Shapes: N images or codes, D latent dimensions, C channels, H, W height and width.
 """
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision.utils import make_grid
 
-from vae_tutorial import model
+from vae_tutorial import latent, metrics, model
 from vae_tutorial.checks import Check, Exercise, Wrong
-from vae_tutorial.checks.probes import expect_tensor, name_mistake, on_meta, same, unchanged, uniform
-from vae_tutorial.latent import encode_all, interpolate, require_ends
+from vae_tutorial.checks.compare import expect_tensor, name_mistake, on_meta, same, unchanged, uniform
+from vae_tutorial.latent import interpolate
 
 GPU = "makes a tensor on the CPU, which fails as soon as its input is on a GPU: make it on the device of its input."
 
@@ -32,49 +32,13 @@ def _one_truth(hint, answer, *arguments):
 # 3.1 the map
 
 
-def quantile_grid(n):
-    """Return the n * n codes of the map, row by row: every one stands for the same share of the prior.
-
-    -> (n * n, 2): z_1 grows along a row, and the first row has the largest z_2.
-    Source: Kingma & Welling 2014, appendix A, figure 4.
-    """
-    # the middles of n equal parts of the line from 0 to 1, in ascending order: (n,)
-    shares = (torch.arange(n) + 0.5) / n
-    # the points of N(0, 1) that have these shares below them; torch.special.ndtri is the inverse of Phi: (n,)
-    q = torch.special.ndtri(shares)
-    # z_1 runs through q along a row; z_2 is constant along a row, and runs through q from its end: (n * n,)
-    z_1 = q.repeat(n)
-    z_2 = q.flip(0).repeat_interleave(n)
-    return torch.stack([z_1, z_2], dim=1)
+def judge_map(quantile_grid, lay_out, map_position):
+    _judge_grid(quantile_grid)
+    _judge_lay_out(lay_out)
+    _judge_map_position(map_position)
 
 
-def lay_out(images, n):
-    """Put n * n images side by side, n in a row, without gaps.
-
-    images: (n * n, 1, H, W), row by row -> one picture (n * H, n * W).
-    """
-    # make_grid puts nrow images in a row, with a border of `padding` pixels, and gives three equal channels
-    return make_grid(images, nrow=n, padding=0)[0]
-
-
-def place(encoder, images):
-    """Return where images lie on the map: at Phi(mu), in a square of side 1.
-
-    images: (N, C, 32, 32) in [-1, 1] -> (N, D) in [0, 1], on the CPU; the encoder's mode is restored.
-    """
-    # the posterior means of the images, in eval mode, as encode_all gives them, on the CPU: (N, D)
-    mu = encode_all(encoder, images).cpu()
-    # the share of N(0, 1) below each number; torch.special.ndtr is Phi: (N, D)
-    return torch.special.ndtr(mu)
-
-
-def probe_map(quantile_grid, lay_out, place):
-    _probe_grid(quantile_grid)
-    _probe_lay_out(lay_out)
-    _probe_place(place)
-
-
-def _probe_grid(quantile_grid):
+def _judge_grid(quantile_grid):
     for n in (5, 12, 1):
         got = quantile_grid(n)
         expect_tensor(f"quantile_grid({n})", got, (n * n, 2), "one code per picture")
@@ -152,7 +116,7 @@ def _name_order(got, right, n):
     name_mistake(got, _grid(right, right.flip(0), n), [(torch.stack(way, dim=1), hint) for way, hint in ways])
 
 
-def _probe_lay_out(lay_out):
+def _judge_lay_out(lay_out):
     for n, height, width in ((3, 6, 5), (4, 4, 8)):
         images = uniform(-1, 1, n * n, 1, height, width)
         intact = unchanged(images=images)
@@ -205,12 +169,12 @@ class _WatchedEncoder(nn.Module):
         return self.net(x)
 
 
-def _probe_place(place):
+def _judge_map_position(map_position):
     for training in (True, False):
         encoder, images = _WatchedEncoder().train(training), torch.rand(6, 1, 32, 32) * 2 - 1
         before = copy.deepcopy(encoder.state_dict())
         intact = unchanged(images=images)
-        first, second = place(encoder, images), place(encoder, images)
+        first, second = map_position(encoder, images), map_position(encoder, images)
         intact()
         mixed = copy.deepcopy(encoder)
         mixed.load_state_dict(before)
@@ -218,14 +182,14 @@ def _probe_place(place):
             train_mu = mixed.train()(images)[0]
             mixed.load_state_dict(before)
             mu, logvar = mixed.eval()(images)
-        _name_place(first, second, mu, logvar, train_mu)
+        _name_map_position(first, second, mu, logvar, train_mu)
         if encoder.training is not training or encoder.net.bn1.training is not training:
-            raise Wrong("place leaves the encoder in another mode than it was in: encode_all puts the mode back.")
+            raise Wrong("map_position leaves the encoder in another mode than before: encode_all puts the mode back.")
         if not all(torch.equal(before[key], value) for key, value in encoder.state_dict().items()):
-            raise Wrong("place changes the encoder's statistics: encode in eval mode, as encode_all does.")
+            raise Wrong("map_position changes the encoder's statistics: encode in eval mode, as encode_all does.")
 
 
-def _name_place(first, second, mu, logvar, train_mu):
+def _name_map_position(first, second, mu, logvar, train_mu):
     phi = torch.special.ndtr
     if isinstance(first, Tensor) and first.shape == mu.shape and not same(first, second):
         raise Wrong(
@@ -235,11 +199,11 @@ def _name_place(first, second, mu, logvar, train_mu):
         first,
         phi(mu),
         [
-            (mu, "place returns mu itself, which may be any number: Phi takes it into the square."),
+            (mu, "map_position returns mu itself, which may be any number: Phi takes it into the square."),
             (phi(train_mu), "The images are encoded in train mode, where BatchNorm mixes them: eval mode first."),
-            (train_mu, "place returns mu itself, in train mode: Phi of mu in eval mode is meant."),
+            (train_mu, "map_position returns mu itself, in train mode: Phi of mu in eval mode is meant."),
             (torch.special.ndtri(mu), "ndtri is the inverse of Phi, and nan outside 0 to 1: Phi is ndtr."),
-            (phi(logvar), "place uses logvar: the encoder returns mu first."),
+            (phi(logvar), "map_position uses logvar: the encoder returns mu first."),
             (torch.sigmoid(mu), "sigmoid rises from 0 to 1 as well, but it is not Phi: ndtr."),
             (torch.erf(mu), "erf runs from -1 to 1, and is not Phi: ndtr."),
             (torch.erf(mu / 2**0.5), "erf runs from -1 to 1, and Phi from 0 to 1: add 1 and halve, or use ndtr."),
@@ -249,7 +213,7 @@ def _name_place(first, second, mu, logvar, train_mu):
             (phi(phi(mu)), "Phi is applied twice."),
         ],
     )
-    expect_tensor("place(encoder, images)", first, mu.shape, "a place per image", mu.dtype)
+    expect_tensor("map_position(encoder, images)", first, mu.shape, "a place per image", mu.dtype)
     if first.requires_grad:
         raise Wrong("The places carry a gradient, and cannot be drawn: encode without gradients, as encode_all does.")
     if not same(first, phi(mu)):
@@ -259,39 +223,14 @@ def _name_place(first, second, mu, logvar, train_mu):
 # 3.2 one dimension at a time
 
 
-def by_activity(mu):
-    """Return the dimensions, the most active first, and the activity of every dimension.
-
-    mu: (N, D), posterior means -> order: (D,), whole numbers; activity: (D,), in the order of the dimensions.
-    Source: Burda et al. 2016, section 5.2.
-    """
-    # how much each dimension varies over the images: its variance over N: (D,)
-    activity = mu.var(dim=0)
-    # the numbers of the dimensions, sorted by activity, the largest first: (D,)
-    order = activity.argsort(descending=True)
-    return order, activity
-
-
-def traverse(code, dim, values):
-    """Return copies of a code in which one dimension takes the values, one after another.
-
-    code: (D,); dim: its place, from 0; values: (K,) -> (K, D). code itself stays as it is.
-    """
-    # K copies of code, one a row, each with memory of its own: (K, D)
-    codes = code.repeat(len(values), 1)
-    # in row k, dimension dim is set to values[k]
-    codes[:, dim] = values
-    return codes
-
-
-def probe_traverse(by_activity, traverse):
+def judge_traverse(by_activity, traverse):
     for count, dims in ((40, 7), (9, 5)):
         mu = torch.rand(dims, dtype=torch.float64).argsort() * (uniform(-1, 1, count, dims)) + 3 * uniform(-1, 1, dims)
         intact = unchanged(mu=mu)
         got = by_activity(mu)
         intact()
         _name_activity(got, mu)
-    _probe_traverse(traverse)
+    _judge_traverse(traverse)
     meta = torch.empty(7, device="meta"), torch.empty(5, device="meta")
     on_meta(lambda: by_activity(torch.empty(4, 3, device="meta")), f"by_activity {GPU}")
     on_meta(lambda: traverse(meta[0], 2, meta[1]), f"traverse {GPU}")
@@ -350,7 +289,7 @@ def _name_activity(got, mu):
         raise Wrong(f"order is {order.tolist()}, where {wanted.tolist()} is expected: the most active dimension first.")
 
 
-def _probe_traverse(traverse):
+def _judge_traverse(traverse):
     for dim, count in ((2, 5), (0, 7), (6, 1)):
         code, values = uniform(-1, 1, 7), uniform(1, 3, count)
         intact = unchanged(code=code, values=values)
@@ -404,28 +343,9 @@ def _probe_traverse(traverse):
 # 3.3 slerp
 
 
-def slerp(start, end, num_steps):
-    """Walk from code to code on an arc around 0, ends included; in equal angles if both are equally long.
-
-    start, end: (D,) -> (num_steps, D). Straight where both lie on one line through 0, or one of them is 0.
-    Raises ValueError for another shape and for num_steps below 2, TypeError for codes without floats.
-    Source: Shoemake 1985; White 2016.
-    """
-    require_ends(start, end, num_steps)
-    t = torch.linspace(0, 1, num_steps, device=start.device, dtype=start.dtype)[:, None]  # (num_steps, 1)
-    # the dot product of start and end, over the product of their norms; nan if one of them is 0: one number
-    cosine = start @ end / (start.norm() * end.norm())
-    # the angle, torch.acos; rounding may carry the cosine just past -1 or 1, where acos is nan: one number
-    omega = torch.acos(cosine.clamp(-1, 1))
-    if not torch.sin(omega) > 1e-3:  # also where omega is nan
-        return interpolate(start, end, num_steps)
-    # the formula above: (num_steps, D)
-    return (torch.sin((1 - t) * omega) * start + torch.sin(t * omega) * end) / torch.sin(omega)
-
-
-def probe_slerp(slerp):
-    _probe_arc(slerp)
-    _probe_line(slerp)
+def judge_slerp(slerp):
+    _judge_arc(slerp)
+    _judge_line(slerp)
     meta = torch.empty(3, device="meta")
 
     for answer in (False, True):
@@ -464,7 +384,7 @@ def _ends_of_arcs():
         yield a, 1.5 * (torch.cos(angle) * a + torch.sin(angle) * across)
 
 
-def _probe_arc(slerp):
+def _judge_arc(slerp):
     for (start, end), steps in zip(_ends_of_arcs(), (5, 9, 4, 2, 7), strict=True):
         t = torch.linspace(0, 1, steps, dtype=torch.float64)[:, None]
         cosine = F.cosine_similarity(start, end, dim=0)
@@ -556,7 +476,7 @@ def _name_arc(got, right, start, end, t, cosine):
     raise Wrong(f"Both ends are right, but the path between is not the arc{seen}")
 
 
-def _probe_line(slerp):
+def _judge_line(slerp):
     """Hold slerp, where no arc is singled out, against a walk along the line: there, finite, and never back."""
     for number in range(40):
         a = torch.randn(7)
@@ -592,45 +512,12 @@ def _walk(got, start, end, kind):
 # 3.4 a direction with a meaning
 
 
-def thickness(images):
-    """Return the thickness of the strokes in pixels: twice the inked area over the length of its outline.
-
-    images: (N, 1, H, W) in [-1, 1] -> (N,); nan for a black image, inf for any other of one colour.
-    """
-    # how much ink there is on each pixel, from 0 for black (-1) to 1 for white (1): (N, H, W)
-    ink = (images[:, 0] + 1) / 2
-    across = ink[:, 1:, 1:] - ink[:, 1:, :-1]  # how it changes from the left: (N, H - 1, W - 1)
-    down = ink[:, 1:, 1:] - ink[:, :-1, 1:]  # and from above: (N, H - 1, W - 1)
-    # the length of the slope (across, down), summed over each image: (N,)
-    outline = (across.pow(2) + down.pow(2)).sqrt().sum(dim=(1, 2))
-    # twice the sum of the ink of each image, over its outline: (N,)
-    return 2 * ink.sum(dim=(1, 2)) / outline
+def judge_attribute(thickness, attribute_direction):
+    _judge_thickness(thickness)
+    _judge_direction(attribute_direction)
 
 
-def attribute_direction(codes, values, labels):
-    """Return the direction in which a value grows: a difference within each class, averaged.
-
-    codes: (N, D); values: (N,), measured on the images; labels: (N,), at least two of each class -> (D,).
-    Source: Larsen et al. 2016 for the difference of means; White 2016 for why not over all classes.
-    """
-    directions = []
-    for label in labels.unique():
-        own_codes, own_values = codes[labels == label], values[labels == label]
-        # which of this class's values lie above their median, True or False: (number in the class,)
-        high = own_values > own_values.median()
-        # from the mean of the other codes of this class to the mean of the high ones: (D,)
-        difference = own_codes[high].mean(dim=0) - own_codes[~high].mean(dim=0)
-        directions.append(difference)
-    # the mean of the differences, every class counts the same: (D,)
-    return torch.stack(directions).mean(dim=0)
-
-
-def probe_attribute(thickness, attribute_direction):
-    _probe_thickness(thickness)
-    _probe_direction(attribute_direction)
-
-
-def _probe_thickness(thickness):
+def _judge_thickness(thickness):
     for shape in ((3, 1, 9, 12), (2, 1, 32, 32)):
         images = uniform(-1, 1, *shape)
         intact = unchanged(images=images)
@@ -717,7 +604,7 @@ def _name_thickness(got, images):
         raise Wrong(f"thickness is not twice the sum of the ink over the sum of the slopes{seen}")
 
 
-def _probe_direction(attribute_direction):
+def _judge_direction(attribute_direction):
     for classes, sizes in (((1, 3, 4, 8), (4, 10, 6, 8)), ((0, 5), (6, 4))):
         labels = torch.tensor(classes).repeat_interleave(torch.tensor(sizes))
         labels = labels[torch.randperm(len(labels))]
@@ -800,27 +687,7 @@ def _name_direction(got, codes, values, labels):
 # 3.5 principal components
 
 
-def pca(codes, k):
-    """Return the k directions along which the codes vary most, and the variance along each of them.
-
-    codes: (N, D) -> components: (k, D), of length 1, at right angles; variances: (k,), the largest first.
-    The sign of a component is arbitrary.
-    Source: Bishop 2006, section 12.1.1.
-    """
-    # the codes, shifted so that their mean is 0: (N, D)
-    centred = codes - codes.mean(dim=0)
-    # the sum of the products of every two dimensions over the codes, divided by N - 1: (D, D)
-    covariance = centred.T @ centred / (len(codes) - 1)
-    # the eigenvalues in *ascending* order, (D,), and the eigenvectors, which are the *columns* of (D, D)
-    values, vectors = torch.linalg.eigh(covariance)
-    # the eigenvectors of the k largest eigenvalues, as rows, and these eigenvalues, both in descending order:
-    # (k, D) and (k,)
-    components = vectors.T.flip(0)[:k]
-    variances = values.flip(0)[:k]
-    return components, variances
-
-
-def probe_pca(pca):
+def judge_pca(pca):
     for count, dims, k in ((40, 7, 3), (9, 5, 5), (30, 6, 1)):
         mixed = torch.linalg.qr(uniform(-1, 1, dims, dims)).Q
         codes = uniform(-1, 1, count, dims) * torch.arange(1, dims + 1) @ mixed + 3 * uniform(-1, 1, dims)
@@ -926,13 +793,16 @@ REMINDERS = {
     "take the last k columns, the last one first.",
 }
 
+ATTRIBUTE = (metrics.thickness, latent.attribute_direction)
+MAP = (latent.quantile_grid, latent.lay_out, latent.map_position)
+
 check = Check(
     {
-        "3.1": Exercise("the map", 15, 7, (quantile_grid, lay_out, place), probe_map),
-        "3.2": Exercise("one dimension at a time", 10, 4, (by_activity, traverse), probe_traverse),
-        "3.3": Exercise("slerp", 10, 3, (slerp,), probe_slerp),
-        "3.4": Exercise("a direction with a meaning", 15, 6, (thickness, attribute_direction), probe_attribute),
-        "3.5": Exercise("principal components", 5, 4, (pca,), probe_pca),
+        "3.1": Exercise("the map", 15, 7, MAP, judge_map),
+        "3.2": Exercise("one dimension at a time", 10, 4, (latent.by_activity, latent.traverse), judge_traverse),
+        "3.3": Exercise("slerp", 10, 3, (latent.slerp,), judge_slerp),
+        "3.4": Exercise("a direction with a meaning", 15, 6, ATTRIBUTE, judge_attribute),
+        "3.5": Exercise("principal components", 5, 4, (latent.pca,), judge_pca),
     },
     REMINDERS,
 )

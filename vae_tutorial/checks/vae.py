@@ -11,7 +11,7 @@ from torch.distributions import kl_divergence as kl_oracle
 
 from vae_tutorial import latent, loss, model, train
 from vae_tutorial.checks import Check, Exercise, Wrong
-from vae_tutorial.checks.probes import (
+from vae_tutorial.checks.compare import (
     StubDecoder,
     StubEncoder,
     WatchedDecoder,
@@ -40,13 +40,13 @@ GPU = "makes a tensor on the CPU, which fails as soon as the model is on a GPU: 
 # 1.1 loss
 
 
-def probe_loss(kl_divergence, recon_loss, vae_loss):
-    _probe_kl(kl_divergence)
-    _probe_recon(recon_loss)
-    _probe_vae_loss(vae_loss)
+def judge_loss(kl_divergence, recon_loss, vae_loss):
+    _judge_kl(kl_divergence)
+    _judge_recon(recon_loss)
+    _judge_vae_loss(vae_loss)
 
 
-def _probe_kl(kl_divergence):
+def _judge_kl(kl_divergence):
     mu, logvar = uniform(-3, 3, 40, 7).requires_grad_(), uniform(-4, 3, 40, 7).requires_grad_()
     intact = unchanged(mu=mu, logvar=logvar)
     got = kl_divergence(mu, logvar)
@@ -124,7 +124,7 @@ def _fit_formula(got, mu, logvar):
     return {name: weight for name, number in zip(terms, weights.tolist(), strict=True) if (weight := round(number, 4))}
 
 
-def _probe_recon(recon_loss):
+def _judge_recon(recon_loss):
     recon, x = uniform(-1, 1, 5, 3, 16, 16).requires_grad_(), uniform(-0.4, 1, 5, 3, 16, 16)
     intact = unchanged(recon=recon, x=x)
     got, difference = recon_loss(recon, x), recon - x
@@ -159,7 +159,7 @@ def _probe_recon(recon_loss):
     expect_refusal("recon_loss", lambda: recon_loss(recon[:, 0], x[:, :1]))
 
 
-def _probe_vae_loss(vae_loss):
+def _judge_vae_loss(vae_loss):
     recon, x = uniform(-1, 1, 5, 3, 16, 16).requires_grad_(), uniform(-0.4, 1, 5, 3, 16, 16)
     for beta, size in ((0.1, 1.0), (2.5, 0.1)):
         mu, logvar = (size * uniform(-3, 3, 5, 7)).requires_grad_(), (size * uniform(-4, 3, 5, 7)).requires_grad_()
@@ -243,17 +243,17 @@ DECODER_SIZES = [{"out_channels": 3, "width": 5, "latent_dim": 7}, {"out_channel
 BLOCKS = [("conv1", None), ("bn1", "relu"), ("conv2", None), ("bn2", "relu"), ("conv3", None), ("bn3", "relu")]
 
 
-def probe_encoder_layers(encoder):
+def judge_encoder_layers(encoder):
     check_layers(encoder, ENCODER_SIZES, encoder_layers)
 
 
-def probe_encoder_forward(encoder):
+def judge_encoder_forward(encoder):
     for size in ENCODER_SIZES:
         images = [torch.rand(batch, size["in_channels"], 32, 32) * 2 - 1 for batch in (3, 1)]
-        _probe_forward(encoder, model.Encoder, size, images, _name_encoder)
+        _judge_forward(encoder, model.Encoder, size, images, _name_encoder)
 
 
-def _probe_forward(answer, finished, size, batches, name_mistake_in):
+def _judge_forward(answer, finished, size, batches, name_mistake_in):
     """Hold the forward pass against the finished one, on the same layers, in both modes, gradients included."""
     for x in batches:
         for training in (False, True):
@@ -271,10 +271,10 @@ def _probe_forward(answer, finished, size, batches, name_mistake_in):
                 name_mistake_in(log, got, error, x, wanted)
             for output, one in zip(outputs, right, strict=True):
                 expect_tensor("What forward returns", output, one.shape, "like the comments say", x.dtype)
-            _probe_layers_after(student, reference, outputs, right)
+            _judge_layers_after(student, reference, outputs, right)
 
 
-def _probe_layers_after(student, reference, outputs, right):
+def _judge_layers_after(student, reference, outputs, right):
     weights = [torch.randn_like(output) for output in right]
     totals = [sum((w * o).sum() for w, o in zip(weights, every, strict=True)) for every in (outputs, right)]
     pairs = {f"self.{name}": (student.get_parameter(name), other) for name, other in reference.named_parameters()}
@@ -354,11 +354,11 @@ def _name_head(name, got, flat):
         raise Wrong(f"{name} goes through {found} after its layer, where nothing is expected{why}.")
 
 
-def probe_decoder(decoder):
+def judge_decoder(decoder):
     check_layers(decoder, DECODER_SIZES, decoder_layers)
     for size in DECODER_SIZES:
         codes = [torch.randn(batch, size["latent_dim"]) for batch in (3, 1)]
-        _probe_forward(decoder, model.Decoder, size, codes, _name_decoder)
+        _judge_forward(decoder, model.Decoder, size, codes, _name_decoder)
 
 
 def _name_decoder(log, got, error, z, wanted):
@@ -376,7 +376,7 @@ def _name_decoder(log, got, error, z, wanted):
 # 1.4 reparameterize, 1.6 what is decoded
 
 
-def probe_reparameterize(reparameterize):
+def judge_reparameterize(reparameterize):
     means, logs = torch.tensor([-20.0, 0.0, 30.0]), torch.tensor([-12.0, -2.0, 0.0, 2.0, 6.0])
     mu = means.repeat_interleave(5).repeat(8_000, 1).requires_grad_()
     logvar = logs.repeat(3).repeat(8_000, 1).requires_grad_()
@@ -385,13 +385,13 @@ def probe_reparameterize(reparameterize):
     intact()
     expect_tensor("reparameterize(mu, logvar)", z, mu.shape, "one z per image", mu.dtype)
     _name_moments(z.detach(), mu.detach(), logvar.detach())
-    _probe_sample_gradient(z, mu, logvar)
-    _probe_calls(reparameterize, mu.detach()[:1], logvar.detach()[:1])
+    _judge_sample_gradient(z, mu, logvar)
+    _judge_calls(reparameterize, mu.detach()[:1], logvar.detach()[:1])
     meta = torch.empty(2, 3, device="meta")
     on_meta(lambda: reparameterize(meta, meta), f"reparameterize {GPU}")
 
 
-def _probe_calls(reparameterize, mu, logvar):
+def _judge_calls(reparameterize, mu, logvar):
     """Hold calls for one image against each other: new noise each time, left as drawn, from torch's generator."""
     with torch.no_grad():
         first, second = reparameterize(mu, logvar), reparameterize(mu, logvar)
@@ -501,7 +501,7 @@ def close(got, want, tolerance):
     return bool(((got - want).abs() <= tolerance * want.abs().clamp(min=1e-4)).all())
 
 
-def _probe_sample_gradient(z, mu, logvar):
+def _judge_sample_gradient(z, mu, logvar):
     if not z.requires_grad:
         raise Wrong("No gradient reaches mu and logvar: a sample drawn from a distribution cannot be differentiated.")
     to_mu, to_logvar = torch.autograd.grad(z.sum(), [mu, logvar], allow_unused=True)
@@ -515,7 +515,7 @@ def _probe_sample_gradient(z, mu, logvar):
         raise Wrong("std is nearly, but not exactly, the root of exp(logvar): something is added, clamped or rounded.")
 
 
-def probe_vae(vae):
+def judge_vae(vae):
     kinds, runs = {}, []
     for training in (False, True, True):
         encoder, decoder = StubEncoder(), StubDecoder()
@@ -607,7 +607,7 @@ def _run_steps(train_step, start, batches):
     return net, returned, log, kept
 
 
-def probe_train_step(train_step):
+def judge_train_step(train_step):
     start, batches = _TinyVAE(), [torch.randn(8, 6) for _ in range(3)]
     intact = unchanged(x=batches[0])
     wanted, values, _, _ = _run_steps(train.train_step, start, batches)
@@ -698,7 +698,7 @@ def _name_returned(returned, values):
 # 1.8 the prior, 1.9 class means, 1.10 interpolation
 
 
-def probe_sample_prior(sample_prior):
+def judge_sample_prior(sample_prior):
     for count, latent_dim, training in ((1000, 6, True), (5, 9, False)):
         decoder = WatchedDecoder(latent_dim).train(training)
         before = copy.deepcopy(decoder.net.state_dict())
@@ -745,7 +745,7 @@ def _name_decoder_after(decoder, before, training):
     if not all(torch.equal(before[key], value) for key, value in after.items()):
         raise Wrong("Sampling changes the decoder's weights or statistics: decode in eval mode, and leave it as it is.")
     if decoder.training is not training or decoder.net.bn1.training is not training:
-        raise Wrong("The decoder's mode is not restored: keep the lines that come after.")
+        raise Wrong("The decoder is left in another mode: decode inside `with eval_mode(decoder):`, which restores it.")
     if not all(weight.requires_grad for weight in decoder.parameters()):
         raise Wrong("The decoder's weights are frozen for good: torch.no_grad() switches gradients off for a moment.")
     if not torch.is_grad_enabled():
@@ -754,7 +754,7 @@ def _name_decoder_after(decoder, before, training):
         )
 
 
-def probe_class_means(class_means):
+def judge_class_means(class_means):
     cases = ((10, 10, [0, 1, 1, 2, 3, 4, 5, 6, 8, 9, 9]), (4, 10, [3, 1, 1, 2, 3, 4, 5, 6, 8, 8, 8]))
     for latent_dim, num_classes, classes in (*cases, (6, 12, [0, 1, 1, 2, 3, 4, 5, 6, 8, 9, 9])):
         codes, labels = torch.randn(11, latent_dim) + 1, torch.tensor(classes)
@@ -817,7 +817,7 @@ def _wrong_means(codes, labels, sums, counts, square):
     yield sums / (count + 1), "The counts are one too large: where do they start?"
 
 
-def probe_interpolate(interpolate):
+def judge_interpolate(interpolate):
     start, end = torch.randn(7) + 2, torch.randn(7) - 2
     for steps in (5, 2, 49):
         t = torch.linspace(0, 1, steps)[:, None]
@@ -883,16 +883,16 @@ REMINDERS = {
 
 check = Check(
     {
-        "1.1": Exercise("the loss", 15, 4, LOSS, probe_loss),
-        "1.2": Exercise("the encoder's layers", 15, 8, (model.Encoder,), probe_encoder_layers, INIT),
-        "1.3": Exercise("the encoder's forward pass", 10, 5, (model.Encoder,), probe_encoder_forward, FORWARD),
-        "1.4": Exercise("the reparameterization", 10, 3, (model.reparameterize,), probe_reparameterize),
-        "1.5": Exercise("the decoder", 15, 11, (model.Decoder,), probe_decoder),
-        "1.6": Exercise("what is decoded", 5, 1, (model.VAE,), probe_vae),
-        "1.7": Exercise("the training step", 10, 2, (train.train_step,), probe_train_step),
-        "1.8": Exercise("samples from the prior", 10, 2, (latent.sample_prior,), probe_sample_prior),
-        "1.9": Exercise("class means", 10, 3, (latent.class_means,), probe_class_means),
-        "1.10": Exercise("interpolation", 5, 2, (latent.interpolate,), probe_interpolate),
+        "1.1": Exercise("the loss", 15, 4, LOSS, judge_loss),
+        "1.2": Exercise("the encoder's layers", 15, 8, (model.Encoder,), judge_encoder_layers, INIT),
+        "1.3": Exercise("the encoder's forward pass", 10, 5, (model.Encoder,), judge_encoder_forward, FORWARD),
+        "1.4": Exercise("the reparameterization", 10, 3, (model.reparameterize,), judge_reparameterize),
+        "1.5": Exercise("the decoder", 15, 11, (model.Decoder,), judge_decoder),
+        "1.6": Exercise("what is decoded", 5, 1, (model.VAE,), judge_vae),
+        "1.7": Exercise("the training step", 10, 2, (train.train_step,), judge_train_step),
+        "1.8": Exercise("samples from the prior", 10, 2, (latent.sample_prior,), judge_sample_prior),
+        "1.9": Exercise("class means", 10, 3, (latent.class_means,), judge_class_means),
+        "1.10": Exercise("interpolation", 5, 2, (latent.interpolate,), judge_interpolate),
     },
     REMINDERS,
 )

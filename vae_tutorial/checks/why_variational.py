@@ -1,5 +1,4 @@
-"""The checks of notebook 02, and what it teaches: an autoencoder, its samples and their variety, the KL by sampling,
-a beta that does not depend on the sizes, active units."""
+"""The checks of notebook 02: the autoencoder, its samples and their entropy, KL by sampling, the ELBO, active units."""
 
 import math
 
@@ -7,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal
 
-from vae_tutorial import loss
+from vae_tutorial import latent, loss, metrics
 from vae_tutorial.checks import Check, Exercise, Wrong
-from vae_tutorial.checks.probes import (
+from vae_tutorial.checks.compare import (
     StubDecoder,
     StubEncoder,
     WatchedDecoder,
@@ -26,105 +25,20 @@ from vae_tutorial.checks.probes import (
     unchanged,
     uniform,
 )
-from vae_tutorial.model import VAE, Decoder, Encoder
+from vae_tutorial.model import Autoencoder, Decoder, Encoder
 
 GPU = "makes a tensor on the CPU, which fails as soon as the model is on a GPU: make it on the device of its input."
-
-# what only this notebook teaches
-
-
-class Autoencoder(VAE):
-    """A VAE without its noise.
-
-    x: (B, C, 32, 32) in [-1, 1] -> recon, of the same shape and range, and mu, logvar: (B, D) each, of which
-    logvar has no effect.
-    """
-
-    def forward(self, x):
-        mu, logvar = self.encoder(x)
-        # mu is decoded, in train mode and in eval mode: (B, C, 32, 32)
-        recon = self.decoder(mu)
-        return recon, mu, logvar
-
-
-@torch.no_grad()
-def decode_same(decoders, num_samples, latent_dim):
-    """Decode the same draws from the prior, z ~ N(0, I), with every decoder.
-
-    decoders: {name: decoder}, all on one device -> {name: images}, (num_samples, C, 32, 32) in [-1, 1] each.
-    The decoders are left in eval mode.
-    """
-    weight = next(next(iter(decoders.values())).parameters())  # any weight: it tells device and dtype
-    # one draw from N(0, I) per image, with the device and dtype of weight: (num_samples, latent_dim)
-    z = torch.randn(num_samples, latent_dim, device=weight.device, dtype=weight.dtype)
-    images = {}
-    for name, decoder in decoders.items():
-        # put this decoder in eval mode, and decode: (num_samples, C, 32, 32)
-        images[name] = decoder.eval()(z)
-    return images
-
-
-def variety(probabilities):
-    """Return the entropy of the average answer of a classifier.
-
-    probabilities: (N, K), rows that sum to 1 -> a number, in nats: 0 where all are of one class,
-    ln K where the K classes are equally common.
-    Source: Salimans et al. 2016, section 4, where it is the entropy of p(y).
-    """
-    # the mean over the images: (K,)
-    average = probabilities.mean(dim=0)
-    # minus the sum of p ln p over the classes, with 0 ln 0 = 0: one number
-    return torch.special.entr(average).sum()
-
-
-def kl_by_sampling(mu, logvar, num_samples):
-    """Estimate KL(N(mu, diag(exp(logvar))) || N(0, I)) for every image of a batch, from draws of z.
-
-    mu, logvar: (B, D) -> (B,), in nats: the sum over D, the mean over num_samples draws.
-    Source: Kingma & Welling 2014, section 2.3: a Monte Carlo estimate of the expectation over q(z|x).
-    """
-    prior = Normal(torch.zeros_like(mu), torch.ones_like(mu))
-    # a Gaussian per entry, with the mean mu and the variance exp(logvar): (B, D)
-    posterior = Normal(mu, torch.exp(0.5 * logvar))
-    # draws from the posterior: (num_samples, B, D)
-    z = posterior.sample((num_samples,))
-    # ln q(z|x) - ln p(z), for whole codes: (num_samples, B)
-    log_ratio = (posterior.log_prob(z) - prior.log_prob(z)).sum(dim=2)
-    # the average over the draws: (B,)
-    return log_ratio.mean(dim=0)
-
-
-def equivalent_beta(beta, num_pixels, latent_dim):
-    """Return the beta for which elbo_loss equals num_pixels / 2 times the vae_loss of the given beta.
-
-    num_pixels: C * H * W; latent_dim: D -> a number, without unit.
-    """
-    # what stands before the KL summed over D, once vae_loss is multiplied by num_pixels / 2
-    return beta * num_pixels / (2 * latent_dim)
-
-
-def active_units(mu, threshold=0.01):
-    """Count the latent dimensions whose posterior mean changes from image to image.
-
-    mu: (N, D), the posterior means of N images -> int, from 0 to D.
-    Source: Burda et al. 2016, section 5.2.
-    """
-    # the variance of every dimension over the images: (D,)
-    variance = mu.var(dim=0)
-    # how many of them are above the threshold
-    return int((variance > threshold).sum())
-
 
 # 2.1 noise and KL taken away
 
 
-def probe_without(autoencoder, decode_same, variety):
-    _probe_autoencoder(autoencoder)
-    _probe_decode_same(decode_same)
-    _probe_variety(variety)
+def judge_without(autoencoder, decode_same, marginal_entropy):
+    _judge_autoencoder(autoencoder)
+    _judge_decode_same(decode_same)
+    _judge_marginal_entropy(marginal_entropy)
 
 
-def _probe_autoencoder(autoencoder):
+def _judge_autoencoder(autoencoder):
     for training in (True, False):
         encoder, decoder = StubEncoder(), StubDecoder()
         net = autoencoder(encoder, decoder).train(training)
@@ -149,7 +63,7 @@ def _probe_autoencoder(autoencoder):
     expect_tensor("recon of a single image", one, (1, 1, 32, 32), "like x")
 
 
-def _probe_decode_same(decode_same):
+def _judge_decode_same(decode_same):
     for count, latent_dim, training in ((1000, 6, True), (5, 9, False)):
         decoders = {name: WatchedDecoder(latent_dim).train(training) for name in ("one", "two")}
         before = {n: {k: v.clone() for k, v in d.net.state_dict().items()} for n, d in decoders.items()}
@@ -197,16 +111,16 @@ def _code_of(name, decoder, count, latent_dim):
 SOFTMAX = "The probabilities go through a softmax again: they add up to 1 already"
 
 
-def _probe_variety(variety):
+def _judge_marginal_entropy(marginal_entropy):
     for rows, classes in ((40, 7), (9, 3)):
         p = torch.softmax(3 * uniform(-1, 1, rows, classes) + torch.arange(classes) / 2, dim=1)
         intact = unchanged(probabilities=p)
-        got, average = _tensor(variety(p), p), p.mean(dim=0)
+        got, average = _tensor(marginal_entropy(p), p), p.mean(dim=0)
         intact()
         right, single = torch.special.entr(average).sum(), torch.special.entr(p)
         per_row = torch.special.entr(p.mean(dim=1)).sum()
         mistakes = [
-            (single.sum(1).mean(), "That is the mean entropy of the single answers, the doubt: average first, then ln"),
+            (single.sum(1).mean(), "That is the mean entropy of the single answers: average the answers first"),
             (single.sum(), "That adds up the entropies of the single answers: average the answers first"),
             (single.mean(), "Entropies of single answers are averaged: average the answers first, and add up after"),
             (-right, "The entropy is never negative, the sign is wrong: p ln p needs a minus, entr has it already"),
@@ -220,7 +134,7 @@ def _probe_variety(variety):
             (-average.log().mean(), "Each ln p must be multiplied by its p, and then added up"),
             (
                 right - single.sum(1).mean(),
-                "The doubt is subtracted already: variety is the entropy of the average alone",
+                "The mean entropy of the single answers is subtracted: leave it out, the average alone is asked for",
             ),
             (torch.special.entr(p.sum(dim=0)).sum(), "The answers are added up, not averaged: divide by the images"),
             (torch.special.entr(p.softmax(1).mean(0)).sum(), SOFTMAX),
@@ -239,19 +153,19 @@ def _probe_variety(variety):
         seen = f" (it gives {number(got)}, not {right:.4f})."
         name_mistake(got, right, mistakes, seen)
         if same(got, torch.special.entr(average)):
-            raise Wrong("variety is a number per class: add them up.")
-        expect_tensor("variety(probabilities)", got, (), "one number, in nats")
+            raise Wrong("marginal_entropy is a number per class: add them up.")
+        expect_tensor("marginal_entropy(probabilities)", got, (), "one number, in nats")
         if not same(got, right):
-            raise Wrong(f"variety is not the entropy of the average answer{seen}")
-        expect_tensor("variety(probabilities)", got, (), "one number, in nats", p.dtype)
+            raise Wrong(f"marginal_entropy is not the entropy of the average answer{seen}")
+        expect_tensor("marginal_entropy(probabilities)", got, (), "one number, in nats", p.dtype)
     one_class = torch.zeros(6, 5, dtype=torch.float64).index_fill_(1, torch.tensor([2]), 1.0)
-    got = _tensor(variety(one_class), one_class)
+    got = _tensor(marginal_entropy(one_class), one_class)
     if not got.isfinite():
-        raise Wrong(f"When a class never occurs variety gives {got.item()}: 0 ln 0 counts as 0.")
+        raise Wrong(f"When a class never occurs marginal_entropy gives {got.item()}: 0 ln 0 counts as 0.")
     if not same(got, torch.zeros_like(got), 1e-3):
-        raise Wrong(f"When all images are of one class variety must be 0, and it is {got.item():.3f}.")
+        raise Wrong(f"When all images are of one class marginal_entropy must be 0, and it is {got.item():.3f}.")
     meta = torch.empty(6, 5, device="meta")
-    on_meta(lambda: variety(meta), f"variety {GPU}")
+    on_meta(lambda: marginal_entropy(meta), f"marginal_entropy {GPU}")
 
 
 def _tensor(value, like):
@@ -265,14 +179,14 @@ def _tensor(value, like):
 MANY = 4000
 
 
-def probe_kl_by_sampling(kl_by_sampling):
+def judge_kl_by_sampling(kl_by_sampling):
     for batch, dims in ((3, 5), (4, 2)):
         mu, logvar = uniform(-2, 2, batch, dims), uniform(-3, 1.5, batch, dims)
         intact = unchanged(mu=mu, logvar=logvar)
         got = kl_by_sampling(mu, logvar, MANY)
         intact()
         _name_estimate(kl_by_sampling, got, mu, logvar)
-    _probe_draws(kl_by_sampling)
+    _judge_draws(kl_by_sampling)
     meta = torch.empty(3, 5, device="meta")
     Normal.set_default_validate_args(False)  # it would look at numbers, which tensors on the meta device have not
     try:
@@ -308,7 +222,7 @@ def _name_estimate(kl_by_sampling, got, mu, logvar):
     if got.isnan().any():
         raise Wrong(f"The estimate is nan: is a root or a logarithm taken of a negative number{seen}")
     if not _near(got, right):
-        _probe_draws(kl_by_sampling, biased=False)
+        _judge_draws(kl_by_sampling, biased=False)
         raise Wrong(f"{MANY:,} draws must come close to the closed form, and they do not{seen}")
 
 
@@ -364,7 +278,7 @@ def _kl(mu, std):
     return (0.5 * (mu**2 + std**2 - 1) - std.log()).sum(1)
 
 
-def _probe_draws(kl_by_sampling, biased=True):
+def _judge_draws(kl_by_sampling, biased=True):
     """Raise Wrong unless the estimate is the mean of num_samples draws, each of its own for every image and dimension.
 
     1,000 images have one posterior, so that the mean and the spread of their estimates are known; biased says whether
@@ -398,12 +312,12 @@ def _probe_draws(kl_by_sampling, biased=True):
 # 2.3 the ELBO
 
 
-def probe_elbo(elbo_loss, equivalent_beta):
-    _probe_elbo_loss(elbo_loss)
-    _probe_equivalent_beta(equivalent_beta)
+def judge_elbo(elbo_loss, equivalent_beta):
+    _judge_elbo_loss(elbo_loss)
+    _judge_equivalent_beta(equivalent_beta)
 
 
-def _probe_elbo_loss(elbo_loss):
+def _judge_elbo_loss(elbo_loss):
     recon, x = uniform(-1, 1, 5, 3, 16, 16).requires_grad_(), uniform(-0.4, 1, 5, 3, 16, 16)
     for beta, size in ((0.3, 1.0), (2.5, 0.1)):
         mu, logvar = (size * uniform(-3, 3, 5, 7)).requires_grad_(), (size * uniform(-4, 3, 5, 7)).requires_grad_()
@@ -478,7 +392,7 @@ def _name_rate(got, kl, rate, beta):
         raise Wrong(f"kl is not the KL divergence of mu and logvar, summed over D, averaged over the batch{seen}")
 
 
-def _probe_equivalent_beta(equivalent_beta):
+def _judge_equivalent_beta(equivalent_beta):
     for beta, pixels, dims in ((0.3, 3 * 20 * 17, 7), (2.0, 11, 5), (0.1, 1024, 128)):
         got, right = equivalent_beta(beta, pixels, dims), beta * pixels / (2 * dims)
         if isinstance(got, torch.Tensor) and got.numel() == 1:
@@ -517,7 +431,7 @@ def _probe_equivalent_beta(equivalent_beta):
 # 2.4 active units
 
 
-def probe_active_units(active_units):
+def judge_active_units(active_units):
     counts, cases = [], []
     for count, spreads in ((400, (0.02, 0.3, 1.5, 0.05, 0.2, 3.0, 0.0)), (50, (0.05, 0.8, 2.0))):
         spread = torch.tensor(spreads)
@@ -593,7 +507,7 @@ def _name_counts(counts, cases):
 
 REMINDERS = {
     "2.1": "mu goes into the decoder; z is drawn once, before the loop; each decoder is put in eval mode and decodes "
-    "z; variety averages over the images first and takes the entropy of that average.",
+    "z; marginal_entropy averages over the images first and takes the entropy of that average.",
     "2.2": "Normal takes mu and the standard deviation; draw from the posterior; subtract the prior's log-probability "
     "from the posterior's, add up over dimension 2, average over dimension 0.",
     "2.3": "half the squared error and the KL are both summed over an image and averaged over the batch; the beta of "
@@ -601,12 +515,14 @@ REMINDERS = {
     "2.4": "take the variance of each column of mu, and count those above the threshold.",
 }
 
+WITHOUT = (Autoencoder, latent.decode_same, metrics.marginal_entropy)
+
 check = Check(
     {
-        "2.1": Exercise("noise and KL taken away", 15, 5, (Autoencoder, decode_same, variety), probe_without),
-        "2.2": Exercise("the KL by sampling", 10, 4, (kl_by_sampling,), probe_kl_by_sampling),
-        "2.3": Exercise("the ELBO", 15, 4, (loss.elbo_loss, equivalent_beta), probe_elbo),
-        "2.4": Exercise("active units", 10, 2, (active_units,), probe_active_units),
+        "2.1": Exercise("noise and KL taken away", 15, 5, WITHOUT, judge_without),
+        "2.2": Exercise("the KL by sampling", 10, 4, (metrics.kl_by_sampling,), judge_kl_by_sampling),
+        "2.3": Exercise("the ELBO", 15, 4, (loss.elbo_loss, loss.equivalent_beta), judge_elbo),
+        "2.4": Exercise("active units", 10, 2, (metrics.active_units,), judge_active_units),
     },
     REMINDERS,
 )

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import nbformat
 
-SOLUTIONS = Path(__file__).resolve().parent.parent / "notebooks" / "solutions"
+SOLUTIONS = Path(__file__).resolve().parents[2] / "notebooks" / "solutions"
 MARKERS = LINE, BEGIN, END = "# SOLUTION", "# BEGIN SOLUTION", "# END SOLUTION"
 
 _HOW = f"write '{LINE}' after an assignment or a return, or '{BEGIN}' and '{END}' on lines of their own"
@@ -86,19 +86,15 @@ def stale_exercises(solutions):
 
 def main(argv=None):
     """Write the exercise notebooks that are not fresh, or check them; return 0, or 1 after saying what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m vae_tutorial.exercises", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "solutions",
-        nargs="*",
-        type=Path,
-        help="your own: solutions/a.ipynb makes exercises/a.ipynb",
-    )
+    program = "python -m vae_tutorial.authoring.exercises"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
+    parser.add_argument("solutions", nargs="*", type=Path, help="your own: solutions/a.ipynb makes exercises/a.ipynb")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when an exercise is not fresh")
     args = parser.parse_args(argv)
     try:
         stale = stale_exercises(args.solutions or own_solutions())
         if args.check and stale:
-            command = shlex.join(["python", "-m", "vae_tutorial.exercises", *map(str, args.solutions)])
+            command = shlex.join(["python", "-m", "vae_tutorial.authoring.exercises", *map(str, args.solutions)])
             raise ValueError(f"Not what the solutions give: {', '.join(map(str, stale))}. Run: {command}")
         for path, content in stale.items():
             _write(path, content)

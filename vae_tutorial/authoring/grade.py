@@ -2,7 +2,7 @@
 
     export VAE_TUTORIAL_STRICT=1 VAE_TUTORIAL_EPOCHS=1
     pytest --nbval-lax --nbval-cell-timeout=120 --continue-on-collection-errors --junitxml=report.xml submissions
-    python -m vae_tutorial.checks report.xml submissions > grades.csv
+    python -m vae_tutorial.authoring.grade report.xml submissions > grades.csv
 
 The second command runs the students' code: do it in a container. The third only reads.
 """
@@ -108,7 +108,7 @@ def _code_cells(path):
 
 def main(arguments):
     if len(arguments) != 2:
-        print("usage: python -m vae_tutorial.checks report.xml submissions > grades.csv", file=sys.stderr)
+        print("usage: python -m vae_tutorial.authoring.grade report.xml submissions > grades.csv", file=sys.stderr)
         return 2
     try:
         rows = table(arguments[0], Path(arguments[1]))

@@ -1,4 +1,4 @@
-"""What the probes of every notebook share: comparing values, naming activations, following a forward pass."""
+"""What the judges of every notebook share: comparing values, naming activations, following a forward pass."""
 
 import torch
 import torch.nn.functional as F
@@ -262,7 +262,7 @@ def expect_refusal(name, call):
     """Raise Wrong unless call(), of the function with that name, refuses two shapes that PyTorch would broadcast."""
     try:
         call()
-    except (ValueError, RuntimeError):
+    except Exception:
         return
     raise Wrong(
         f"{name} takes recon and x of different shapes, so PyTorch compared all pairs: keep the line that refuses."
@@ -381,12 +381,16 @@ class WatchedDecoder(nn.Module):
 
     def __init__(self, latent_dim):
         super().__init__()
-        self.net, self.seen, self.modes = rough(model.Decoder(1, 2, latent_dim)), [], []
+        self.latent_dim, self.net = latent_dim, rough(model.Decoder(1, 2, latent_dim))
+        self.seen, self.modes = [], []
         self.tell_code, self.tell_mode = self.seen.append, self.modes.append
 
     def forward(self, z):
         if not isinstance(z, torch.Tensor):
             raise Wrong(f"The decoder is given a {type(z).__name__}, where one tensor is expected.")
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            wanted = f"(num_samples, {self.latent_dim}) is expected"
+            raise Wrong(f"The decoder gets z of shape {tuple(z.shape)}, where {wanted}.")
         self.tell_code(z.detach())
         self.tell_mode(self.net.bn1.training)
         return self.net(z)
