@@ -10,7 +10,6 @@ import subprocess
 
 import nbformat
 import pytest
-from effort import effort
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from test_checks import EXERCISES, MISTAKES, REMINDERS, TABLES, changed, failure
@@ -64,17 +63,18 @@ def cell_with(notebook, text):
     return next(cell for cell in code_cells(notebook) if text in cell.source)
 
 
-@pytest.mark.parametrize("path", effort(default=SOLUTIONS[:1], long=SOLUTIONS), ids=lambda path: path.stem)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 def test_a_notebook_run_twice_in_one_kernel_says_the_same_twice(path, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # bit for bit is a promise for CPUs
-    notebook = read(path) if path in effort(default=[], long=SOLUTIONS) else up_to(read(path), "plot_history(")
     with kernel(tmp_path) as execute:
         first, second = (
-            [(without_times(execute(cell)), pictures(cell)) for cell in code_cells(notebook)] for _ in range(2)
+            [(without_times(execute(cell)), pictures(cell)) for cell in code_cells(read(path))] for _ in range(2)
         )
     assert first == second and any(text for text, _ in first)
 
 
+@pytest.mark.slow
 def test_training_again_after_the_results_trains_in_train_mode_and_goes_on_from_there(tmp_path):
     notebook = read(SOLUTIONS[0])
     before = code_cells(up_to(notebook, "history = fit("))
@@ -96,6 +96,7 @@ def test_training_again_after_the_results_trains_in_train_mode_and_goes_on_from_
     assert second < 0.9 * first  # measured: 0.82 and 0.84; a training that begins anew ends near the first
 
 
+@pytest.mark.slow
 def test_cells_out_of_order_say_what_is_missing_or_end_right(tmp_path):
     notebook = make_exercise(read(SOLUTIONS[0]), "01_vae.ipynb")
     imports, check = cell_with(notebook, "import check"), cell_with(notebook, 'check("1.4"')
@@ -145,17 +146,18 @@ def replaced(old, new):
     return change
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_never_hangs_the_run_and_is_named_in_the_table(tmp_path):
     wanted = {}
     for table in TABLES:
         path = SOLUTIONS[0].parent / f"{names_of(table)}.ipynb"
         names = sorted(table.MISTAKES)
-        for name in random.Random(path.stem).sample(names, effort(default=2, long=len(names))):
+        for name in random.Random(path.stem).sample(names, 2):
             number, old, new, _ = table.MISTAKES[name]
             file = f"{path.stem} {len(wanted)}.ipynb"
             hand_in(tmp_path / "submissions" / file, exercise_cells(path, number, replaced(old, new)))
             wanted[file] = number, ("wrong", "crashed")
-    for name, answer in list(UNENDING.items())[: effort(default=3, long=len(UNENDING))]:
+    for name, answer in UNENDING.items():
         hand_in(tmp_path / "submissions" / f"{name}.ipynb", exercise_cells(SOLUTIONS[0], "1.4", replaced(STD, answer)))
         wanted[f"{name}.ipynb"] = "1.4", ("crashed",)
     run_submissions(tmp_path, "--nbval-cell-timeout=60")
@@ -197,6 +199,7 @@ def test_the_instructors_page_has_three_mistakes_a_question_and_the_minutes_of_e
         assert text.count("**Ask:**") == 1 and len(re.findall(r"^\| \d\.\d+ \|", text, re.MULTILINE)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="the container has a shell of Unix")
 def test_what_is_run_in_the_container_makes_the_table(tmp_path):
     (script,) = re.findall(r"sh -c '\n(.*?)' > grades.csv", PAGE, re.DOTALL)

@@ -70,19 +70,7 @@ def run(notebook, folder, **environment):
 def nbval(notebook, folder, *options):
     """Run pytest with nbval over a notebook written to a folder; return its exit status and output."""
     nbformat.write(notebook, folder / "notebook.ipynb")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-rN",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        ".",
-        "-p",
-        "no:cacheprovider",
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-rN", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"]
     command += ["--nbval-lax", "--nbval-current-env", *options, "notebook.ipynb"]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env={**os.environ, "VAE_TUTORIAL_EPOCHS": "1"}
@@ -190,6 +178,7 @@ def test_code_cells_are_short_and_stand_between_prose(path):
     assert all(len(line) <= 110 for cell in code_cells(read(path)) for line in strip_markers(cell.source).splitlines())
 
 
+@pytest.mark.slow
 @every_solution
 def test_an_open_exercise_runs_anywhere_without_a_network_and_says_what_is_open(path, tmp_path):
     text = shown(run(make_exercise(read(path), path.name), tmp_path))
@@ -200,6 +189,7 @@ def test_an_open_exercise_runs_anywhere_without_a_network_and_says_what_is_open(
     assert f"0 of {len(exercises_of(path))} exercises done" in text
 
 
+@pytest.mark.slow
 @every_solution
 def test_a_student_who_copies_every_folded_solution_is_done(path, tmp_path):
     solution = read(path)
@@ -212,6 +202,7 @@ def test_a_student_who_copies_every_folded_solution_is_done(path, tmp_path):
     assert f"{count} of {count} exercises done" in shown(run(robot, tmp_path))
 
 
+@pytest.mark.slow
 @every_solution
 def test_strict_fails_at_the_first_open_exercise(path, tmp_path):
     exercise = up_to(make_exercise(read(path), path.name), "= check(")
@@ -219,6 +210,7 @@ def test_strict_fails_at_the_first_open_exercise(path, tmp_path):
         run(exercise, tmp_path, VAE_TUTORIAL_STRICT="1")
 
 
+@pytest.mark.slow
 def test_a_solution_that_is_wrong_makes_nbval_fail_and_say_why_once(tmp_path):
     notebook = up_to(read(SOLUTIONS[0]), '= check("1.1"')
     notebook.cells[-2].source = notebook.cells[-2].source.replace("-0.5 * (1 + logvar", "0.5 * (1 + logvar")
@@ -226,6 +218,7 @@ def test_a_solution_that_is_wrong_makes_nbval_fail_and_say_why_once(tmp_path):
     assert status == 1 and output.count("1.1 wrong: A KL divergence is never negative") == 1
 
 
+@pytest.mark.slow
 def test_an_output_that_changed_makes_nbval_fail(tmp_path):
     notebook = up_to(read(SOLUTIONS[0]), '= check("1.1"')
     assert nbval(notebook, tmp_path)[0] == 0
@@ -233,11 +226,13 @@ def test_an_output_that_changed_makes_nbval_fail(tmp_path):
     assert nbval(notebook, tmp_path)[0] == 1
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_ends_the_run(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import os; os._exit(1)")])
     assert nbval(notebook, tmp_path, "--nbval-cell-timeout=10")[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (Path(os.environ.get("VAE_TUTORIAL_DATA", "nowhere")) / "MNIST" / "raw").is_dir(),
     reason="MNIST is not in VAE_TUTORIAL_DATA",

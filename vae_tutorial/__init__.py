@@ -7,12 +7,12 @@ train      train_step, train_epoch, evaluate, fit
 latent     codes: encode, average, walk, draw, map, directions
 metrics    ELBO in nats, tighter bounds, KL by sampling, classifier probes, AUROC
 plots      pictures and animations
-speed      what makes a CPU train faster, with the same results
+speed      faster training on a CPU, with the same results
 checkpoint save_checkpoint, load_checkpoint: written whole or not at all
 parallel   one run on several processes
 __main__   python -m vae_tutorial trains without a notebook
-checks     what an answer to an exercise is held against, one module a notebook
-authoring  solution notebook -> exercise notebook; a folder of submissions -> a table
+checks     compare an answer to an exercise with the finished version, one module per notebook
+authoring  make exercise notebooks from solution notebooks, and a table of grades from submissions
 
-Import what you need from its module; importing the package itself loads nothing.
+Import each definition from its module. `import vae_tutorial` alone loads none of the modules.
 """

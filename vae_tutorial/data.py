@@ -1,4 +1,4 @@
-"""Digits as tensors, offline first: 5,000 of them ship with the package, more are found or downloaded."""
+"""Digits as tensors, offline first: 5,000 come with the package, other sets are read from a folder or downloaded."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 DATASETS = ("mnist-5k", "mnist", "fashion-mnist")
 SHIPPED_FILE = "mnist_5k.npz"
 SHIPPED_SHA256 = "246e0c30eeea57c8d0037d3f38c8e00651ec204cc61b8022563e9aeeb9d756f4"
-SHA256 = {  # of the unpacked files; torchvision publishes the MD5 of the packed ones, which unpack to these
+SHA256 = {  # of the unpacked files; torchvision publishes the MD5 of the same files in packed form
     "mnist": {
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -36,7 +36,7 @@ SHA256 = {  # of the unpacked files; torchvision publishes the MD5 of the packed
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
 }
-TIMEOUT = 20  # seconds that a mirror may say nothing
+TIMEOUT = 20  # seconds to wait for data from a mirror
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent / "data"
@@ -54,7 +54,7 @@ class Images(NamedTuple):
 
 
 def load_images(name=None):
-    """Load a data set by name, or the one that VAE_TUTORIAL_DATASET names, or mnist-5k, which ships.
+    """Load the named data set, or the one that VAE_TUTORIAL_DATASET names, or mnist-5k, which comes with the package.
 
     Returns Images: (N, 1, 32, 32) float32 in [-1, 1] and labels (N,); 4,000 + 1,000 images of mnist-5k,
     60,000 + 10,000 of mnist and fashion-mnist. Files are looked for in VAE_TUTORIAL_DATA, the checkout's
@@ -71,10 +71,10 @@ def load_images(name=None):
 
 
 class Loader:
-    """Iterate over (images, labels) in shuffled batches; the tensors are sliced whole, on the device they are on.
+    """Iterate over (images, labels) in shuffled batches; each batch is taken from the tensors at once, on their device.
 
     images: (N, C, H, W), labels: (N,); a pass gives every image once, the last batch may be smaller.
-    Every pass has its own order; the same seed gives the same orders. seed=None keeps the order as it is.
+    Every pass has a new order; the same seed gives the same orders. With seed=None nothing is shuffled.
     """
 
     def __init__(self, images, labels, batch_size=32, seed=0):
@@ -94,13 +94,13 @@ class Loader:
 
 
 def _as_images(pixels):
-    """Resize bytes (N, 28, 28) from 0 to 255 to floats (N, 1, 32, 32) from -1 to 1, once and for all."""
-    chunks = pixels[:, None].split(500)  # so few that a processor's cache holds them: half the time of 10,000
+    """Convert bytes (N, 28, 28) from 0 to 255 to floats (N, 1, 32, 32) from -1 to 1."""
+    chunks = pixels[:, None].split(500)  # 500 images fit into a processor's cache: half the time of 10,000
     return torch.cat([F.interpolate(chunk.float(), size=32, mode="bilinear") / 127.5 - 1 for chunk in chunks])
 
 
 def _folders():
-    """List where a data set may lie, in the order in which it is looked for."""
+    """List the folders that may hold a data set, in the order of the search."""
     named = os.environ.get("VAE_TUTORIAL_DATA")
     return [
         *([Path(os.path.expanduser(named))] if named else []),
@@ -110,7 +110,7 @@ def _folders():
 
 
 def _verified(path, sha256):
-    """Read a file; raise ValueError unless it holds the bytes that were published, and nothing else."""
+    """Read a file; raise ValueError unless its SHA-256 is the given one."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -121,7 +121,7 @@ def _verified(path, sha256):
 
 
 def _read_shipped():
-    """Read the shipped digits; every fifth of each class's 500 is held out."""
+    """Read the digits that come with the package; hold out every fifth of the 500 of each class."""
     try:
         content = _verified(_SHIPPED, SHIPPED_SHA256)
     except ValueError as error:
@@ -148,14 +148,14 @@ def _read_torchvision(name):
 
 
 def _read_idx(path, sha256):
-    """Read one of torchvision's files, (N, 28, 28) or (N,); verified, its header has nothing more to say."""
+    """Read one of torchvision's files, (N, 28, 28) or (N,); its header is skipped, because the checksum is verified."""
     shape, header = ((-1, 28, 28), 16) if "images" in path.name else ((-1,), 8)
-    content = bytearray(_verified(path, sha256))  # a tensor wants memory that can be written
+    content = bytearray(_verified(path, sha256))  # torch.frombuffer needs memory that can be written
     return torch.frombuffer(content, dtype=torch.uint8, offset=header).view(shape)
 
 
 def _download(name):
-    """Download a data set beside its place, then move it there, in the first folder that can be written."""
+    """Download a data set to a temporary folder, then move it to its place, in the first folder that can be written."""
     problems = []
     for folder in _folders():
         try:
@@ -167,7 +167,7 @@ def _download(name):
         except ConnectionError as error:  # another folder would not help
             problems.append(_one_line(error))
             break
-        except OSError as error:  # no room, or not ours to write
+        except OSError as error:  # no room, or no permission to write
             problems.append(f"{folder}: {_one_line(error)}")
     raise FileNotFoundError(
         f"The data set {name} is on none of {', '.join(map(str, _folders()))} and could not be downloaded "
@@ -177,13 +177,13 @@ def _download(name):
 
 
 def _fetch(name, raw):
-    """Download a data set from the first of its mirrors that gives all of it."""
+    """Download a data set from the first mirror that delivers all of it."""
     kind, problems = _TORCHVISION[name], []
-    # torchvision 0.21 begins with a mirror over http that is gone
+    # the first mirror of torchvision 0.21 is an http address that no longer exists
     for mirror in sorted(kind.mirrors, key=lambda url: not url.startswith("https:")):
         try:
             return _fetch_from(mirror, kind.resources, str(raw))
-        # the first three are OSErrors, but none is a disk's
+        # the first three are subclasses of OSError, but do not come from the disk
         except (URLError, TimeoutError, ConnectionError, HTTPException, RuntimeError, ValueError) as error:
             problems.append(f"{mirror}: {_one_line(error)}")
     raise ConnectionError("; ".join(problems))
@@ -192,7 +192,7 @@ def _fetch(name, raw):
 def _fetch_from(mirror, resources, raw):
     """Let torchvision download, verify and unpack the files that it names, each with its MD5."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none, and would wait for ever
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets no timeout, and would wait for ever
     try:
         for file, md5 in resources:
             download_and_extract_archive(mirror + file, raw, md5=md5)
@@ -201,7 +201,7 @@ def _fetch_from(mirror, resources, raw):
 
 
 def _move(finished, place):
-    """Move a finished download to its place, unless another process was faster: its files are as good."""
+    """Move a finished download to its place; if another process was faster, keep that process's files."""
     place.parent.mkdir(exist_ok=True)
     try:
         finished.rename(place)

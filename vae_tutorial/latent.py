@@ -1,4 +1,4 @@
-"""Work with latent codes: encode and average them, walk between them, draw them, map them, find directions in them.
+"""Work with latent codes: encode images, average codes, walk between codes, sample them, map them, find directions.
 
 Shapes: N images or codes, D latent dimensions, C channels, H, W height and width; images are 32x32.
 """
@@ -14,7 +14,8 @@ from vae_tutorial.model import eval_mode
 def encode_all(encoder, images, batch_size=500):
     """Return the posterior means of all images, in eval mode.
 
-    images: (N, C, 32, 32) in [-1, 1], on any device -> mu: (N, D), on the encoder's; its mode is restored.
+    images: (N, C, 32, 32) in [-1, 1], on any device -> mu: (N, D), on the encoder's device.
+    The mode of the encoder is restored.
     """
     device = next(encoder.parameters()).device
     with eval_mode(encoder):
@@ -48,7 +49,7 @@ def interpolate(start, end, num_steps):
 
 
 def slerp(start, end, num_steps):
-    """Walk from code to code on an arc around 0, ends included; in equal angles if both are equally long.
+    """Walk from code to code on an arc around 0, ends included; in equal angles if both have the same norm.
 
     start, end: (D,) -> (num_steps, D). Straight where both lie on one line through 0, or one of them is 0.
     Source: Shoemake 1985; White 2016.
@@ -70,12 +71,12 @@ def sample_prior(decoder, num_samples, latent_dim):
 
     decoder: takes z (num_samples, latent_dim); its mode is restored.
     -> images: (num_samples, C, 32, 32) in [-1, 1], on the decoder's device.
-    Source: Kingma & Welling 2014, section 2.1: z ~ p(z), then x ~ p(x|z), of which this is the mean.
+    Source: Kingma & Welling 2014, section 2.1: z ~ p(z), then x ~ p(x|z). The decoder gives its mean.
     """
     weight = next(decoder.parameters())  # any weight: it tells the decoder's device and dtype
     # one draw from N(0, I) per image, with the device and dtype of weight: (num_samples, latent_dim)
     z = torch.randn(num_samples, latent_dim, device=weight.device, dtype=weight.dtype)
-    # inside eval_mode(decoder), and without gradients, images is what the decoder makes of z:
+    # inside eval_mode(decoder), and without gradients, images is the decoder's output for z:
     # (num_samples, C, 32, 32)
     with eval_mode(decoder), torch.no_grad():
         images = decoder(z)
@@ -100,19 +101,19 @@ def decode_same(decoders, num_samples, latent_dim):
 
 
 def handwriting_grid(model, z, num_classes=10):
-    """Decode every code with every label: one handwriting a row, the classes across.
+    """Decode every code with every label: one handwriting per row, one class per column.
 
     model: a ConditionalVAE, whose mode is restored; z: (N, D), on its device
     -> images: (N * num_classes, 1, 32, 32) in [-1, 1], row by row, in eval mode and without gradients.
     Source: Kingma et al. 2014, figure 1b.
     """
-    # every code as often as there are classes, its copies next to each other: (N * num_classes, D)
+    # every code num_classes times, its copies next to each other: (N * num_classes, D)
     codes = z.repeat_interleave(num_classes, dim=0)
     # 0, 1, ..., num_classes - 1, and so on, once for every code: (N * num_classes,)
     labels = torch.arange(num_classes).repeat(len(z))
     one_hot = F.one_hot(labels, num_classes).to(z)
-    # inside eval_mode(model), and without gradients, images is what model.decode makes of codes and one_hot:
-    # (N * num_classes, 1, 32, 32)
+    # inside eval_mode(model), and without gradients, images is the output of model.decode for codes and
+    # one_hot: (N * num_classes, 1, 32, 32)
     with eval_mode(model), torch.no_grad():
         images = model.decode(codes, one_hot)
     return images
@@ -162,7 +163,7 @@ def by_activity(mu):
     """
     # how much each dimension varies over the images: its variance over N: (D,)
     activity = mu.var(dim=0)
-    # the numbers of the dimensions, sorted by activity, the largest first: (D,)
+    # the indices of the dimensions, sorted by activity, the largest first: (D,)
     order = activity.argsort(descending=True)
     return order, activity
 
@@ -180,7 +181,7 @@ def traverse(code, dim, values):
 
 
 def attribute_direction(codes, values, labels):
-    """Return the direction in which a value grows: a difference within each class, averaged.
+    """Return the direction in which a value grows: a difference within each class, averaged over the classes.
 
     codes: (N, D); values: (N,), measured on the images; labels: (N,), at least two of each class -> (D,).
     Source: Larsen et al. 2016 for the difference of means; White 2016 for why not over all classes.

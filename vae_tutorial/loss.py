@@ -1,6 +1,6 @@
 """The terms of a VAE's loss, KL divergence and reconstruction error, and two ways to add them.
 
-Shapes: B images a batch, C channels, D latent dimensions; images are 32x32.
+Shapes: B images per batch, C channels, D latent dimensions; images are 32x32.
 """
 
 import torch.nn.functional as F
@@ -32,8 +32,8 @@ def vae_loss(recon, x, mu, logvar, beta=0.1):
 
     recon, x: (B, C, 32, 32); mu, logvar: (B, D).
     recon_loss is the mean squared error over batch, channels and pixels. kl_loss is the KL divergence in
-    nats, the mean over batch and latent dimensions. So what beta means depends on D; in elbo_loss of
-    vae_tutorial.loss, which sums, it does not.
+    nats, the mean over batch and latent dimensions. So the meaning of beta depends on D. In elbo_loss
+    of vae_tutorial.loss it does not, because elbo_loss sums.
     """
     assert len(x) == len(mu), f"{len(x)} images, but {len(mu)} codes"
     mse = recon_loss(recon, x)

@@ -1,6 +1,6 @@
-"""Numbers about a model: its likelihood and KL, what its codes tell of the classes, how strange it finds an image.
+"""Measure a model: its likelihood and KL, what its codes say about the classes, how surprising it finds an image.
 
-Shapes: N images, B a batch of them, K draws, M training images, D latent dimensions, C channels, H, W height and width.
+Shapes: N images in a set, B in a batch, D latent dimensions, C channels, H, W height and width.
 """
 
 import math
@@ -33,7 +33,7 @@ def elbo(model, x):
 
     model: encoder, decoder and log_sigma; x: (B, C, 32, 32) in [-1, 1] -> (B,), in nats, summed over pixels
     and D.
-    z is drawn in train mode and in eval mode; only BatchNorm depends on the mode.
+    z is sampled in train mode and in eval mode. The mode changes only BatchNorm.
     Source: Kingma & Welling 2014, equation 7 with L = 1.
     """
     mu, logvar = model.encoder(x)  # (B, D) each
@@ -90,7 +90,7 @@ def iwae_bound(log_w):
 def grouped_bound(log_w, group_size):
     """Return the mean of the bounds of K / group_size groups of draws, one group after another.
 
-    log_w: (K, B) -> (B,), in nats. Each time the group size doubles it rises, for every image (Jensen).
+    log_w: (K, B) -> (B,), in nats. When the group size doubles, it never falls, for any image (Jensen).
     """
     assert len(log_w) % group_size == 0, f"{len(log_w)} draws cannot be cut into groups of {group_size}"
     # the draws, cut into groups of group_size: K / group_size tensors of (group_size, B)
@@ -144,7 +144,7 @@ def marginal_entropy(probabilities):
 def thickness(images):
     """Return the thickness of the strokes in pixels: twice the inked area over the length of its outline.
 
-    images: (N, 1, H, W) in [-1, 1] -> (N,); nan for a black image, inf for any other of one colour.
+    images: (N, 1, H, W) in [-1, 1] -> (N,); nan for a black image, inf for any other image of one colour.
     """
     # how much ink there is on each pixel, from 0 for black (-1) to 1 for white (1): (N, H, W)
     ink = (images[:, 0] + 1) / 2
@@ -165,17 +165,17 @@ def nearest_mean(train_codes, train_labels, codes):
     means = class_means(train_codes, train_labels)
     # the distance from every code to every mean: (N, 10)
     distances = torch.cdist(codes, means)
-    # the class with the smallest: (N,)
+    # the class with the smallest distance: (N,)
     return distances.argmin(dim=1)
 
 
 def linear_probe(codes, labels, num_classes=10, num_steps=200, lr=0.02):
-    """Return a linear layer from codes to classes, trained on all codes; their encoder learns nothing.
+    """Return a linear layer from codes to classes, trained on all codes; the encoder is not trained.
 
-    codes: (N, D), labels: (N,) from 0 to num_classes - 1 -> nn.Linear(D, num_classes), where codes are.
+    codes: (N, D), labels: (N,) from 0 to num_classes - 1 -> nn.Linear(D, num_classes), on their device.
     Source: Alain & Bengio 2017.
     """
-    # the same numbers, cut off from whatever computed them: no gradient goes further back: (N, D)
+    # the same numbers without their history: no gradient flows back through them: (N, D)
     codes = codes.detach()
     labels = labels.to(codes.device)
     probe = nn.Linear(codes.shape[1], num_classes, device=codes.device, dtype=codes.dtype)

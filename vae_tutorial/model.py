@@ -1,6 +1,6 @@
 """The networks: Encoder, Decoder, the reparameterization between them, and the models that join them.
 
-Shapes: B images a batch, C channels, D latent dimensions, K classes; images are 32x32.
+Shapes: B images per batch, C channels, D latent dimensions, K classes; images are 32x32.
 """
 
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ class Encoder(nn.Module):
     """Map images to the mean and the log-variance of q(z|x), the posterior over their latent codes.
 
     x: (B, C, 32, 32) in [-1, 1] -> mu, logvar: (B, D) each; q(z|x) = N(mu, diag(exp(logvar))).
-    Source: Kingma & Welling 2014, appendix C.2, with convolutions for the fully-connected layers.
+    Source: Kingma & Welling 2014, appendix C.2, with convolutions instead of fully-connected layers.
     """
 
     def __init__(self, in_channels=1, width=16, latent_dim=32):
@@ -110,7 +110,7 @@ class VAE(nn.Module):
 class Autoencoder(VAE):
     """A VAE without its noise.
 
-    x: (B, C, 32, 32) in [-1, 1] -> recon: like x, mu: (B, D), logvar: (B, D), which has no effect.
+    x: (B, C, 32, 32) in [-1, 1] -> recon: like x, mu: (B, D), logvar: (B, D), which recon does not depend on.
     """
 
     def forward(self, x):
@@ -121,12 +121,12 @@ class Autoencoder(VAE):
 
 
 def join_labels(x, labels, num_classes=10):
-    """Append each image's label to it, as num_classes more channels: 1 in that of its class, 0 in the others.
+    """Append the label to each image as num_classes channels: 1 in the channel of its class, 0 in the others.
 
     x: (B, 1, 32, 32), labels: (B,) from 0 to num_classes - 1, on any device
     -> (B, 1 + num_classes, 32, 32), the image in channel 0.
     """
-    # one row an image, a 1 in the column of its class, in the type and on the device of x:
+    # one row per image, a 1 in the column of its class, in the type and on the device of x:
     # (B, num_classes)
     one_hot = F.one_hot(labels, num_classes).to(x)
     # each of these numbers, spread over a plane of its own: (B, num_classes, 32, 32)
@@ -136,7 +136,7 @@ def join_labels(x, labels, num_classes=10):
 
 
 class ConditionalVAE(VAE):
-    """A VAE whose encoder and decoder are told the label; like VAE it is built from an encoder and a decoder.
+    """A VAE whose encoder and decoder also get the label; like VAE, it is built from the two.
 
     x: (B, 1 + K, 32, 32), images with K label planes, as join_labels makes them
     -> recon: (B, 1, 32, 32), mu: (B, D), logvar: (B, D).
@@ -166,7 +166,7 @@ def build_cvae(width, latent_dim, num_classes=10):
 
 @contextmanager
 def eval_mode(module):
-    """Put a module and its parts in eval mode inside a `with` block; afterwards each part has its own mode back."""
+    """Put a module and its parts in eval mode inside a `with` block; then give each part its old mode back."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

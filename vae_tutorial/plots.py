@@ -1,69 +1,24 @@
-"""Pictures of images, rows of images, training curves and animations: tensors go in, nothing is trained here.
+"""Show images, rows of images, training curves and animations; nothing is trained here.
 
-Images are (N, C, 32, 32) in [-1, 1], and are shown on that range: -1 is black, 1 is white, in every picture.
+Images are (N, C, 32, 32) in [-1, 1]. In every picture, -1 is black and 1 is white.
 """
 
 import base64
 import html
 import io
 import json
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from IPython.display import HTML
 from PIL import Image
 from torchvision.utils import make_grid
 
-# Paul Tol's "muted" colours, which the colour-blind tell apart, with a yellow and a grey: of the classes 0 to 9
+# the colours of the classes 0 to 9: Paul Tol's "muted" colours, which colour-blind people can tell apart, and a yellow
+# and a grey
 CLASS_COLOURS = ["#332288", "#DDAA33", "#CC6677", "#999933", "#AA4499", "#44AA99", "#88CCEE", "#882255", "#117733"]
 CLASS_COLOURS += ["#AAAAAA"]
-# What the picture of explore does when a page has loaded it: it puts a frame on itself and, beside it, one large image
-# and two sliders. Where scripts are not run, the picture stays as it is. SETTINGS is filled in by explore.
-SLIDERS = """
-const map = this, box = map.parentNode, {sides, start} = SETTINGS;
-if (box.childElementCount == 1) {
-  const add = (to, tag, style, rest) => to.appendChild(Object.assign(document.createElement(tag), rest || {},
-    {style}));
-  box.style.minHeight = "320px";
-  const frame = add(box, "div", "position: absolute; box-sizing: border-box; pointer-events: none; " +
-    "border: 3px solid #DDAA33");
-  const panel = add(box, "div", "position: absolute; left: 100%; top: 0; width: 210px; margin-left: 24px");
-  const view = add(panel, "div", "width: 192px; height: 192px; margin-bottom: 12px; image-rendering: pixelated");
-  view.setAttribute("role", "img");
-  view.style.backgroundImage = "url(" + map.src + ")";
-  view.style.backgroundSize = sides.map(side => 100 * side.words.length + "%").join(" ");
-  const at = side => side.upward ? side.words.length - 1 - side.slider.value : +side.slider.value;
-  const show = () => {
-    const places = sides.map(at), counts = sides.map(side => side.words.length);
-    sides.forEach((side, k) => { side.label.textContent = side.name + " = " + side.words[places[k]]; });
-    view.style.backgroundPosition = places.map((p, k) => 100 * p / Math.max(1, counts[k] - 1) + "%").join(" ");
-    view.setAttribute("aria-label", sides.map(side => side.label.textContent).join(", "));
-    const cell = [map.clientWidth / counts[0], map.clientHeight / counts[1]];
-    ["left", "top"].forEach((edge, k) => { frame.style[edge] = cell[k] * places[k] + "px"; });
-    ["width", "height"].forEach((size, k) => { frame.style[size] = cell[k] + "px"; });
-  };
-  const set = (side, place) => {
-    const last = side.words.length - 1, p = Math.min(last, Math.max(0, place));
-    side.slider.value = side.upward ? last - p : p;
-  };
-  sides.forEach((side, k) => {
-    side.label = add(panel, "label", "display: block; font: 14px sans-serif");
-    side.slider = add(panel, "input", "display: block; width: 192px; margin: 2px 0 10px",
-      {type: "range", min: 0, max: side.words.length - 1, step: 1, oninput: show});
-    side.slider.setAttribute("aria-label", side.name);
-    set(side, start[k]);
-  });
-  const point = event => {
-    const inside = [event.offsetX / map.clientWidth, event.offsetY / map.clientHeight];
-    sides.forEach((side, k) => set(side, Math.floor(inside[k] * side.words.length)));
-    show();
-  };
-  map.draggable = false;
-  map.style.cursor = "crosshair";
-  map.onpointerdown = point;
-  map.onpointermove = event => { if (event.buttons) point(event); };
-  show();
-}
-"""
+SLIDERS = Path(__file__).with_name("explorer.js").read_text(encoding="utf-8")
 
 
 def show_images(images, title=None, nrow=8):
@@ -84,7 +39,7 @@ def show_images(images, title=None, nrow=8):
 
 
 def show_rows(rows, title=None, columns=None):
-    """Show one row of images for every label, with a word over each column if columns gives them.
+    """Show one row of images for every label; with columns, a word stands above each column.
 
     rows: {label: images (N, C, 32, 32) in [-1, 1]}, the same N in every row; columns: N of anything.
     """
@@ -123,7 +78,7 @@ def plot_history(history):
 
 
 def animate(images, frames_per_second=20, alt="animation"):
-    """Return an animation of the images, back and forth without end, that a notebook shows and an HTML export keeps.
+    """Return an animation of the images, played back and forth without end. An HTML export of a notebook keeps it.
 
     images: (N, C, 32, 32) in [-1, 1] -> an <img> that holds a GIF as a data URI. Browsers show at most 50 frames a
     second.
@@ -133,7 +88,7 @@ def animate(images, frames_per_second=20, alt="animation"):
         Image.fromarray(frame.contiguous().numpy()).resize((192, 192), Image.Resampling.NEAREST) for frame in pixels
     ]
     buffer = io.BytesIO()
-    back_and_forth = frames[1:] + frames[-2:0:-1]  # and the first again
+    back_and_forth = frames[1:] + frames[-2:0:-1]  # the loop then starts again with the first frame
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=back_and_forth, duration=int(1000 / frames_per_second), loop=0
     )
@@ -142,9 +97,9 @@ def animate(images, frames_per_second=20, alt="animation"):
 
 
 def scatter(points, labels, axes, title=None, background=None):
-    """Draw points in the plane in the colours of their classes, over a picture that fills the unit square if given.
+    """Draw points in the plane, coloured by class; a background picture, if given, fills the unit square.
 
-    points: (N, 2); labels: (N,) from 0 to 9; axes: the words at the two axes; background: (H, W) in [-1, 1].
+    points: (N, 2); labels: (N,) from 0 to 9; axes: the labels of the two axes; background: (H, W) in [-1, 1].
     """
     figure, axis = plt.subplots(figsize=(9.6, 9) if background is not None else (7.6, 6), layout="constrained")
     size, edge = 10, "none"
@@ -175,7 +130,7 @@ def explore(images, columns, rows, alt="explorer"):
 
 
 def _sprite(pixels):
-    """Make an image of (3, H, W) in [0, 1]; of 16 even greys where there is no colour, which halves the file."""
+    """Make an image from pixels (3, H, W) in [0, 1]. If there is no colour, it has 16 greys, which halves the file."""
     if (pixels == pixels[:1]).all():
         sprite = Image.fromarray((15 * pixels[0]).round().byte().numpy())
         sprite.putpalette([17 * grey for grey in range(16) for _ in range(3)])
@@ -184,7 +139,7 @@ def _sprite(pixels):
 
 
 class _Explorer:
-    """What explore returns: HTML for whoever shows it, a PNG or words for the others."""
+    """The return value of explore: shown as HTML, or as a PNG or as text where HTML is not shown."""
 
     def __init__(self, sprite, settings, alt):
         buffer = io.BytesIO()
@@ -206,7 +161,7 @@ class _Explorer:
 
 
 def _side(side):
-    """Describe a slider: its name, a word for every stop, and whether it runs against the order of the images."""
+    """Describe a slider: its name, a text for every position, and whether it runs against the order of the images."""
     [(name, values)] = side.items()
     numbers = all(isinstance(value, float) for value in values)
     words = [f"{value:.2f}" if numbers else str(value) for value in values]
@@ -214,7 +169,7 @@ def _side(side):
 
 
 def _unit(images):
-    """Map [-1, 1] to [0, 1], on the CPU, the same way for every picture: a stretched range would hide low contrast."""
+    """Map [-1, 1] to [0, 1], on the CPU. The range is never stretched, because that would hide low contrast."""
     return ((images.detach().float().cpu() + 1) / 2).clamp(0, 1)
 
 

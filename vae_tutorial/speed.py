@@ -1,6 +1,6 @@
-"""Train faster on a CPU, with the same network and the same loss; tests/benchmarks shows what each of these brings.
+"""Train faster on a CPU, with the same network and the same loss; tests/benchmarks measures the gain of each part.
 
-None of it belongs to a VAE, so it stands here, and fit uses it.
+None of this is specific to VAEs, so it is in a module of its own. train.fit uses it.
 """
 
 from contextlib import contextmanager
@@ -12,32 +12,33 @@ from torch.nn import functional as F
 
 
 def prepare(model, optimizer=None):
-    """Lay out the weights, whose values stay, in the order in memory with which a CPU convolves fastest, and what the
-    optimizer keeps for them likewise; have the memory of one training step kept for the next."""
+    """On a CPU, store the weights and the optimizer's state for them in channels-last order, in which a CPU convolves
+    fastest. The values do not change. Also let the memory of one training step be kept for the next."""
     if next(model.parameters()).device.type == "cpu":
         states = {} if optimizer is None else optimizer.state
         for weight in model.parameters():
-            # fused optimizers go through weights, gradients and moments in the order of memory, not of indices
+            # fused optimizers read weights, gradients and moments in memory order, so all three need the same layout
             for tensor in (weight, weight.grad, *states.get(weight, {}).values()):
                 if isinstance(tensor, torch.Tensor) and tensor.ndim == 4:
-                    # not contiguous(), which leaves weights of one channel their strides, unlike those of the gradient
+                    # contiguous() is not enough: weights of one channel keep their strides, unlike their gradient's
                     laid_out = torch.empty_like(tensor, memory_format=torch.channels_last)
                     tensor.data = laid_out.copy_(tensor.data)
-        # glibc gives memory back to the system beyond twice the largest block of up to 32 MiB that was freed so far;
-        # asked for anew in every step, it has to be cleared page by page (mallopt(3), M_MMAP_THRESHOLD)
+        # glibc returns free memory to the system above a limit: twice the largest block of up to 32 MiB that was freed
+        # so far. Memory that is requested again in every step has to be cleared page by page. Freeing this block of 31
+        # MiB raises the limit (mallopt(3), M_MMAP_THRESHOLD).
         torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 @contextmanager
 def quick_convolutions(model):
-    """Let a CPU compute the convolutions that are one matrix product as such, which takes it half the time.
+    """On a CPU, compute each convolution that is really one matrix product as a matrix product, in half the time.
 
     These are the convolutions whose kernel covers the whole map, and the transposed ones whose map is a single pixel.
     """
     on_cpu = next(model.parameters()).device.type == "cpu"
     layers = [layer for layer in model.modules() if on_cpu and _is_plain(layer)]
     for layer in layers:
-        layer.forward = MethodType(_FORWARD[type(layer)], layer)  # its class's own comes back with the deletion
+        layer.forward = MethodType(_FORWARD[type(layer)], layer)  # deleting it brings back the class's own forward
     try:
         yield
     finally:
@@ -69,5 +70,5 @@ _FORWARD = {nn.Conv2d: _convolve, nn.ConvTranspose2d: _convolve_transposed}
 
 
 def _rows(x):
-    """(N, C, H, W) -> (N, H * W * C), a view where memory is channels-last."""
+    """(N, C, H, W) -> (N, H * W * C), a view if the memory is channels-last."""
     return x.movedim(1, 3).flatten(1)

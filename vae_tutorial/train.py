@@ -1,6 +1,6 @@
-"""Train a VAE: one step, one epoch, a whole run; and measure its loss on images that it is not trained on.
+"""Train a VAE for one step, one epoch or a whole run, and measure its loss on images that it is not trained on.
 
-Shapes: B images a batch, N in a set, C channels; images are 32x32.
+Shapes: B images per batch, N images in a set, C channels; images are 32x32.
 """
 
 import math
@@ -22,8 +22,8 @@ from vae_tutorial.model import eval_mode
 def train_step(model, x, optimizer, loss_fn):
     """Change the model's weights once, to lower the loss on one batch.
 
-    x: (B, C, 32, 32) in [-1, 1] -> (loss, recon_loss, kl_loss), floats, as loss_fn reduces them, before
-    the change.
+    x: (B, C, 32, 32) in [-1, 1] -> (loss, recon_loss, kl_loss), floats, reduced as loss_fn does, computed
+    before the change.
     """
     recon, mu, logvar = model(x)
     # loss_fn takes recon, x, mu, logvar and returns the loss and its two parts
@@ -35,11 +35,11 @@ def train_step(model, x, optimizer, loss_fn):
     return loss.item(), recon_loss.item(), kl_loss.item()
 
 
-def train_epoch(model, loader, optimizer, loss_fn=vae_loss, train_step=train_step, after_step=None):
+def train_epoch(model, loader, optimizer, loss_fn=vae_loss, train_step=train_step, after_step=lambda: None):
     """Take a step on every batch of the loader, in train mode; return the mean (loss, recon_loss, kl_loss).
 
     loader: gives (x, labels), x: (B, C, 32, 32) in [-1, 1]; after_step() is called after every step.
-    The means are over the images. Each batch is measured before the step that it makes.
+    The means are over the images. The loss of a batch is measured before the step on that batch.
     Raises FloatingPointError when the loss is no longer finite.
     """
     device = next(model.parameters()).device
@@ -49,20 +49,19 @@ def train_epoch(model, loader, optimizer, loss_fn=vae_loss, train_step=train_ste
         parts = train_step(model, x.to(device), optimizer, loss_fn)
         _check_finite(parts[0], optimizer)
         rows.append((len(x), parts))
-        if after_step is not None:
-            after_step()
+        after_step()
     return _mean_over_images(rows)
 
 
 @torch.no_grad()
 def evaluate(model, images, loss_fn=vae_loss, seed=0, batch_size=500):
-    """Return the mean (loss, recon_loss, kl_loss) over a set, as floats. Every loss in this tutorial is measured so.
+    """Return the mean (loss, recon_loss, kl_loss) over a set, as floats. fit measures the test loss this way.
 
-    images: (N, C, 32, 32) in [-1, 1]. z is sampled as in training, from noise that the seed fixes, but BatchNorm is in
-    eval mode. The model's mode and the global random state stay as they were.
+    images: (N, C, 32, 32) in [-1, 1]. z is sampled as in training, but the seed fixes the noise. BatchNorm is in eval
+    mode. The model's mode and the global random state are restored.
     """
     device = next(model.parameters()).device
-    model = getattr(model, "module", model)  # what DistributedDataParallel wraps
+    model = getattr(model, "module", model)  # the model inside DistributedDataParallel
     rows = []
     with eval_mode(model), _own_noise(seed, device):
         for part in model.modules():  # the models of this tutorial sample z in train mode
@@ -75,57 +74,51 @@ def evaluate(model, images, loss_fn=vae_loss, seed=0, batch_size=500):
 
 
 def fit(model, loader, test_images, *, optimizer, epochs=40, one_cycle=True, loss_fn=vae_loss, train_step=train_step,
-        after_epoch=None, history=None):  # fmt: skip
+        after_epoch=lambda epoch: None, history=None):  # fmt: skip
     """Train a model; return {"train": [...], "test": [...]}, a (loss, recon_loss, kl_loss) for every epoch.
 
     loader: gives (x, labels), x: (B, C, 32, 32) in [-1, 1]; test_images: (N, C, 32, 32), measured after each epoch.
-    one_cycle lets the learning rate rise to the optimizer's and fall to nearly 0 (Smith & Topin 2018); else it is
-    constant. after_epoch(epoch) is called before training, with 0, and after each epoch. Pass a previous history to
-    resume, with its model and optimizer. VAE_TUTORIAL_EPOCHS caps the epochs. Ctrl-C ends the run early; model and
-    history stay usable.
-    Raises FloatingPointError when the loss is no longer finite.
+    With one_cycle, the learning rate rises to the optimizer's rate, then falls to nearly 0 (Smith & Topin 2018).
+    Without it, the rate is constant. after_epoch(epoch) is called with 0 before training, and after each epoch.
+    To resume, pass the previous history with its model and optimizer. VAE_TUTORIAL_EPOCHS limits the epochs. Ctrl-C
+    ends the run early; model and history stay usable. Raises FloatingPointError when the loss is no longer finite.
     """
     _check_weights(model, optimizer)
-    epochs = capped(epochs)
-    history = {"train": [], "test": []} if history is None else history
+    epochs, history = capped(epochs), {"train": [], "test": []} if history is None else history
     done = len(history["train"])
     speed.prepare(model, optimizer)
     if done >= epochs:
         return history
-    rates = [group["lr"] for group in optimizer.param_groups]
-    scheduler = _one_cycle(optimizer, rates, epochs * len(loader), done * len(loader)) if one_cycle else None
-    bar = _progress_bar(epochs * len(loader), done * len(loader))
+    with _progress_bar(epochs * len(loader), done * len(loader)) as bar, _rates_restored(optimizer) as rates:
+        if one_cycle:
+            options = dict(total_steps=bar.total, cycle_momentum=False, last_epoch=bar.n - 1)
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, **options)
 
-    def after_step():
-        bar.update()
-        if scheduler:
-            scheduler.step()
+        def after_step():
+            bar.update()
+            if one_cycle:
+                scheduler.step()
 
-    try:
-        if after_epoch is not None and done == 0:
-            after_epoch(0)
-        for epoch in range(done + 1, epochs + 1):
-            bar.set_description(f"epoch {epoch}/{epochs}")
-            with speed.quick_convolutions(model):
-                train_parts = train_epoch(model, loader, optimizer, loss_fn, train_step, after_step)
-            test_parts = evaluate(model, test_images, loss_fn)
-            _check_finite(test_parts[0], optimizer)  # the last step may have lost the weights
-            # both at once, so that Ctrl-C finds the two lists equally long
-            history.update(train=[*history["train"], train_parts], test=[*history["test"], test_parts])
-            bar.set_postfix_str("test total {:.4f}, recon {:.4f}, KL {:.4f}".format(*test_parts))
-            if after_epoch is not None:
+        try:
+            if done == 0:
+                after_epoch(0)
+            for epoch in range(done + 1, epochs + 1):
+                bar.set_description(f"epoch {epoch}/{epochs}")
+                with speed.quick_convolutions(model):
+                    train_parts = train_epoch(model, loader, optimizer, loss_fn, train_step, after_step)
+                test_parts = evaluate(model, test_images, loss_fn)
+                _check_finite(test_parts[0], optimizer)  # the last step may have made the weights useless
+                # both in one call, so that after Ctrl-C the two lists have the same length
+                history.update(train=[*history["train"], train_parts], test=[*history["test"], test_parts])
+                bar.set_postfix_str("test total {:.4f}, recon {:.4f}, KL {:.4f}".format(*test_parts))
                 after_epoch(epoch)
-    except KeyboardInterrupt:
-        bar.set_description(f"stopped after {len(history['test'])} of {epochs} epochs")
-    finally:
-        bar.close()
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        except KeyboardInterrupt:
+            bar.set_description(f"stopped after {len(history['test'])} of {epochs} epochs")
     return history
 
 
 def capped(epochs):
-    """Return epochs, or VAE_TUTORIAL_EPOCHS where that is less."""
+    """Return epochs, but at most VAE_TUTORIAL_EPOCHS if that is set."""
     cap = os.environ.get("VAE_TUTORIAL_EPOCHS") or str(epochs)
     if not cap.isdecimal() or int(cap) < 1:
         raise ValueError(f"VAE_TUTORIAL_EPOCHS must be a whole number of at least 1, but is {cap!r}.")
@@ -133,7 +126,7 @@ def capped(epochs):
 
 
 def _mean_over_images(rows):
-    """Average what batches gave, [(number of images, (loss, recon_loss, kl_loss)), ...], over the images."""
+    """Average the results of batches, [(number of images, (loss, recon_loss, kl_loss)), ...], over the images."""
     count = sum(images for images, _ in rows)
     return tuple(sum(images * parts[i] for images, parts in rows) / count for i in range(3))
 
@@ -153,27 +146,32 @@ def _check_finite(loss, optimizer):
         )
 
 
-def _one_cycle(optimizer, rates, steps, done):
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, total_steps=steps, cycle_momentum=False, last_epoch=done - 1
-    )
+@contextmanager
+def _rates_restored(optimizer):
+    """Give the learning rates of an optimizer, and put them back at the end: a schedule changes them."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    try:
+        yield rates
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
 
 def _progress_bar(steps, done):
-    hidden = int(os.environ.get("RANK", 0)) > 0  # under torchrun the first process alone shows its bar
+    hidden = int(os.environ.get("RANK", 0)) > 0  # under torchrun, only the first process shows its bar
     layout = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed}<{remaining}{postfix}"
     return tqdm(initial=done, total=steps, bar_format=layout, mininterval=0.5, file=_Line(), disable=hidden)
 
 
 class _Line:
-    """What the progress bar writes to: one notebook output, replaced each time, or else the standard output.
+    """The stream of the progress bar: in a notebook, one output that is replaced each time; else the standard output.
 
-    An export of the notebook then shows the bar as it was last.
+    An export of the notebook then shows the last state of the bar.
     """
 
     def __init__(self):
         self.handle = display(Pretty(""), display_id=True) if hasattr(get_ipython(), "kernel") else None
-        self.encoding = "utf-8" if self.handle else sys.stdout.encoding  # tqdm draws blocks, or # where it must
+        self.encoding = "utf-8" if self.handle else sys.stdout.encoding  # tqdm draws block characters, or # if it must
 
     def write(self, text):
         if self.handle is None:
@@ -186,19 +184,19 @@ class _Line:
 
 
 def random_state(device):
-    """Return the states of the generators that draw noise on a device: the CPU's, and its own if it is another."""
+    """Return the states of the random generators for a device: the CPU's, and the device's own if it is not the CPU."""
     return [torch.get_rng_state(), *([] if device.type == "cpu" else [_generator(device)[0]()])]
 
 
 def set_random_state(device, states):
-    """Put the generators back to where random_state found them."""
+    """Restore the states that random_state returned."""
     torch.set_rng_state(states[0])
     if device.type != "cpu":
         _generator(device)[1](states[1])
 
 
 def _generator(device):
-    """Return the functions that get and set the state of a device's generator; with several cards, of that card."""
+    """Return the functions that get and set the state of the generator of a device; on CUDA, of that very card."""
     module = torch.get_device_module(device)
     which = {"device": device} if device.type == "cuda" else {}
     return partial(module.get_rng_state, **which), partial(module.set_rng_state, **which)
@@ -206,7 +204,7 @@ def _generator(device):
 
 @contextmanager
 def _own_noise(seed, device):
-    """Seed the generators that draw noise on a device, and put them back as they were at the end."""
+    """Seed the random generators for a device; at the end, restore their states."""
     states = random_state(device)
     set_random_state(device, [torch.Generator(kind).manual_seed(seed).get_state() for kind in ("cpu", device)])
     try:

@@ -6,9 +6,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vae_tutorial.checks.conditional import build_cvae, handwriting_grid, join_labels
 from vae_tutorial.data import Loader
+from vae_tutorial.latent import handwriting_grid
 from vae_tutorial.loss import elbo_loss
+from vae_tutorial.model import build_cvae, eval_mode, join_labels
 from vae_tutorial.train import fit
 
 
@@ -16,7 +17,7 @@ def make():
     """Train the conditional VAE of notebook 05, a minute on one core, and draw its two figures."""
     digits = prepare()
     images = join_labels(digits.train_images, digits.train_labels)
-    held_out = join_labels(digits.test_images, digits.test_labels)
+    test_x = join_labels(digits.test_images, digits.test_labels)
     torch.manual_seed(0)
     model = build_cvae(8, 8)
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3, betas=(0.5, 0.99))
@@ -25,9 +26,9 @@ def make():
     def image_loss(recon, x, mu, logvar):
         return elbo_loss(recon, x[:, :1], mu, logvar, beta=2.0)
 
-    fit(model, loader, held_out, optimizer=optimizer, epochs=40, loss_fn=image_loss)
+    fit(model, loader, test_x, optimizer=optimizer, epochs=40, loss_fn=image_loss)
     draw_handwriting(model)
-    draw_conditional(model, held_out[720:721])
+    draw_conditional(model, test_x[720:721])
 
 
 def draw_handwriting(model):
@@ -47,8 +48,8 @@ def draw_conditional(model, x):
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 900), ylim=(60, 380))
     axes.axis("off")
     label = int(x[0, 1:, 0, 0].argmax())
-    with torch.no_grad():
-        recon = model.eval()(x)[0]
+    with eval_mode(model), torch.no_grad():
+        recon = model(x)[0]
     for n in reversed(range(10)):  # the planes, one behind the other
         shade = to_rgba(ORANGE, 0.9) if n == label else "white"
         left, low = 62 + 7 * n, 236 + 7 * n

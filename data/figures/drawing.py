@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 
 from vae_tutorial.data import Loader, load_images
 from vae_tutorial.loss import vae_loss
-from vae_tutorial.model import Decoder, Encoder
+from vae_tutorial.model import Decoder, Encoder, eval_mode
 from vae_tutorial.train import fit, train_step
 
 HERE = Path(__file__).resolve().parent.parent  # data/
@@ -46,10 +46,8 @@ def train(kind, latent_dim, learning_rate, digits, epochs, look, loss_fn=vae_los
 @torch.no_grad()
 def decode(decoder, z):
     """Decode in eval mode, (N, D) -> (N, 1, 32, 32), and put the decoder's mode back."""
-    was_training = decoder.training
-    images = decoder.eval()(z)
-    decoder.train(was_training)
-    return images
+    with eval_mode(decoder):
+        return decoder(z)
 
 
 def tiles(images, nrow=1, padding=0):

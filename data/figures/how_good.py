@@ -5,9 +5,17 @@ from figures.drawing import GREY, HERE, prepare, tiles
 from matplotlib.figure import Figure
 from torch import nn
 
-from vae_tutorial.checks import how_good
 from vae_tutorial.data import Loader
 from vae_tutorial.loss import kl_divergence
+from vae_tutorial.metrics import (
+    auroc,
+    elbo,
+    excess_surprise,
+    gaussian_log_likelihood,
+    grouped_bound,
+    log_weights,
+    without_class,
+)
 from vae_tutorial.model import VAE, Decoder, Encoder
 from vae_tutorial.plots import CLASS_COLOURS
 from vae_tutorial.train import fit
@@ -21,12 +29,12 @@ def make():
     for digit in range(10):
         model = train_on_elbo(digits, digit)
         score = surprise_of(model, digits.test_images)
-        known, _ = how_good.without_class(digits.train_images, digits.train_labels, digit)
-        excess = how_good.excess_surprise(
+        known, _ = without_class(digits.train_images, digits.train_labels, digit)
+        excess = excess_surprise(
             surprise_of(model, known), outline_of(known), score, outline_of(digits.test_images)
         )
         strange = digits.test_labels == digit
-        areas.append([how_good.auroc(values[~strange], values[strange]) for values in (score, excess)])
+        areas.append([auroc(values[~strange], values[strange]) for values in (score, excess)])
         surprising = digits.test_images[score.topk(10).indices] if digit == 2 else surprising
     draw_how_good(bounds, surprising)
     draw_left_out(areas)
@@ -39,14 +47,14 @@ def train_on_elbo(digits, left_out):
     model.log_sigma = nn.Parameter(torch.tensor(-1.0))
 
     def loss_fn(recon, x, mu, logvar):
-        log_likelihood = how_good.gaussian_log_likelihood(x, recon, model.log_sigma).mean()
+        log_likelihood = gaussian_log_likelihood(x, recon, model.log_sigma).mean()
         kl = kl_divergence(mu, logvar).sum(dim=1).mean()
         return kl - log_likelihood, -log_likelihood, kl
 
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3, betas=(0.5, 0.99))
     images, labels = digits.train_images, digits.train_labels
     if left_out is not None:
-        images, labels = how_good.without_class(images, labels, left_out)
+        images, labels = without_class(images, labels, left_out)
     fit(model, Loader(images, labels), digits.test_images, optimizer=optimizer, epochs=10, loss_fn=loss_fn)
     return model.eval()
 
@@ -55,14 +63,14 @@ def train_on_elbo(digits, left_out):
 def measure_bounds(model, images):
     """Return {K: the mean bound over the images} for groups of K of 128 draws."""
     torch.manual_seed(0)
-    log_w = torch.cat([how_good.log_weights(model, x, 128) for x in images.split(250)], dim=1).double()
-    return {2**n: how_good.grouped_bound(log_w, 2**n).mean().item() for n in range(8)}
+    log_w = torch.cat([log_weights(model, x, 128) for x in images.split(250)], dim=1).double()
+    return {2**n: grouped_bound(log_w, 2**n).mean().item() for n in range(8)}
 
 
 @torch.no_grad()
 def surprise_of(model, images):
     """Return minus the ELBO of every image, the mean of four draws."""
-    draws = [torch.cat([how_good.elbo(model, x) for x in images.split(500)]) for _ in range(4)]
+    draws = [torch.cat([elbo(model, x) for x in images.split(500)]) for _ in range(4)]
     return -torch.stack(draws).mean(dim=0)
 
 

@@ -28,10 +28,9 @@ from matplotlib.patches import Circle, Rectangle
 from PIL import Image
 from torch.distributions import Normal
 
-from vae_tutorial.checks.why_variational import Autoencoder
 from vae_tutorial.latent import class_means, encode_all, interpolate
 from vae_tutorial.loss import elbo_loss, kl_divergence
-from vae_tutorial.model import VAE
+from vae_tutorial.model import VAE, Autoencoder
 from vae_tutorial.plots import CLASS_COLOURS
 
 FRAME_EPOCHS = (0, 0.2, 0.4, 0.8, 1.4, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40)

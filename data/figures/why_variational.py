@@ -5,9 +5,8 @@ from functools import partial
 import torch
 from figures.drawing import HERE, decode, draw_rows, prepare, train
 
-from vae_tutorial.checks.why_variational import Autoencoder
 from vae_tutorial.loss import vae_loss
-from vae_tutorial.model import VAE
+from vae_tutorial.model import VAE, Autoencoder
 
 
 def make():

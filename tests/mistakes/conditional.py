@@ -181,7 +181,7 @@ HARMLESS = {
     "on the device of z": ("5.2", LABELS, "torch.arange(num_classes, device=z.device).repeat(len(z))"),
     "grid in inference mode": ("5.2", "torch.no_grad()", "torch.inference_mode()"),
     "the decoder's turn": ("5.2", "model.decode(codes, one_hot)", "model.decoder(torch.cat([codes, one_hot], dim=1))"),
-    "mode by hand": ("5.2", DECODED, "    training = model.training\n    model.train(False)\n    with torch.no_grad():\n        images = model.decode(codes, one_hot)\n    model.train(training)\n"),
+    "grid with the mode by hand": ("5.2", DECODED, "    training = model.training\n    model.train(False)\n    with torch.no_grad():\n        images = model.decode(codes, one_hot)\n    model.train(training)\n"),
     "images detached": ("5.2", "images = model.decode(codes, one_hot)\n", "images = model.decode(codes, one_hot).detach()\n"),
     "row by row": ("5.2", "images = model.decode(codes, one_hot)", "images = torch.cat([model.decode(c[None], o[None]) for c, o in zip(codes, one_hot)])"),
     "cross-entropy module": ("5.3", LOSS, "nn.CrossEntropyLoss()(probe(codes), labels)"),

@@ -1,7 +1,7 @@
-"""Make the exercise notebooks from the solution notebooks: marked code becomes blanks, folded solutions stand below.
+"""Make the exercise notebooks from the solution notebooks: marked code becomes blanks, with a folded solution below.
 
 An exercise is three cells in a row: code with markers, lines like name = check("1.2", name), and a markdown cell that
-starts with <details> and holds the hint. The markers are comments, and stand inside functions only:
+starts with <details> and holds the hint. The markers are comments. They are allowed inside functions only:
 
     y = f(x)  # (B, D)  # SOLUTION      an assignment or a return on one line; becomes y = ...  # (B, D)
     # BEGIN SOLUTION, # END SOLUTION    on lines of their own around whole statements; become one line with a blank
@@ -28,11 +28,11 @@ MARKERS = LINE, BEGIN, END = "# SOLUTION", "# BEGIN SOLUTION", "# END SOLUTION"
 
 _HOW = f"write '{LINE}' after an assignment or a return, or '{BEGIN}' and '{END}' on lines of their own"
 _SUMMARY = "<details><summary>Solution</summary>"
-_CHECK = re.compile(r"""\(?(\w+(?:, \w+)*)\)? = check\('([^']+)', \1\)""")  # a line of it, as ast.unparse writes it
+_CHECK = re.compile(r"""\(?(\w+(?:, \w+)*)\)? = check\('([^']+)', \1\)""")  # a check line, as ast.unparse writes it
 
 
 class MarkerError(ValueError):
-    """A solution notebook that cannot become an exercise: where, what was found, what is allowed and what to do."""
+    """Raised for a notebook that cannot become an exercise; says where, what was found, what is allowed, what to do."""
 
 
 def strip_markers(source):
@@ -41,7 +41,7 @@ def strip_markers(source):
 
 
 def open_blanks(source, *numbers):
-    """Return a solution cell's code with its blanks open; a block's blank names the exercises' numbers, e.g. "1.7".
+    """Return a solution cell's code with its blanks open; the blank of a block names the exercise, e.g. "1.7".
 
     Raises MarkerError for a wrong marker, and for code that is no valid Python with its blanks open.
     """
@@ -67,8 +67,8 @@ def make_exercise(notebook, name):
     """
     exercise = _copy(notebook, name)
     language = exercise.metadata.get("language_info", {}).get("name", "python")
-    exercise.metadata.language_info = {"name": language}  # without the version that happened to run it
-    end = nbformat.v4.new_raw_cell("the end of the notebook")  # so that every cell has two below it
+    exercise.metadata.language_info = {"name": language}  # without the Python version that ran it
+    end = nbformat.v4.new_raw_cell("the end of the notebook")  # added twice, so that every cell has two after it
     for convert in _clean, _open:
         for number in range(1, len(exercise.cells) + 1):
             try:
@@ -79,13 +79,13 @@ def make_exercise(notebook, name):
 
 
 def stale_exercises(solutions):
-    """Return {path: bytes} of the exercise notebooks that are missing or differ from what the solutions' paths give."""
+    """Return {path: bytes} of the exercise notebooks that are missing or differ from what the solutions generate."""
     fresh = {_exercise_of(path): _render(path) for path in solutions}
     return {path: content for path, content in fresh.items() if not path.is_file() or path.read_bytes() != content}
 
 
 def main(argv=None):
-    """Write the exercise notebooks that are not fresh, or check them; return 0, or 1 after saying what is wrong."""
+    """Write the exercise notebooks that are out of date, or only check them; return 0, or 1 after printing an error."""
     program = "python -m vae_tutorial.authoring.exercises"
     parser = argparse.ArgumentParser(prog=program, description=__doc__.splitlines()[0])
     parser.add_argument("solutions", nargs="*", type=Path, help="your own: solutions/a.ipynb makes exercises/a.ipynb")
@@ -118,8 +118,8 @@ def _require_text(name, text):
 
 
 def _copy(notebook, name):
-    """Return a copy of a notebook; MarkerError unless it is valid, and nested no deeper than Python can follow."""
-    with suppress(RecursionError, AttributeError, KeyError, TypeError, ValueError):  # what nbformat trips over
+    """Return a copy of a notebook; MarkerError if it is not valid or nested too deeply for Python."""
+    with suppress(RecursionError, AttributeError, KeyError, TypeError, ValueError):  # nbformat's own errors
         own = isinstance(notebook, nbformat.NotebookNode) and notebook.get("nbformat_minor") == 5
         if own and nbformat.validator.isvalid(notebook, version=4, version_minor=5):
             return copy.deepcopy(notebook)
@@ -127,7 +127,7 @@ def _copy(notebook, name):
 
 
 def _find_blanks(source, numbers=()):
-    """Yield (the lines' place, the lines of the solution, the lines of the exercise) of every blank, from the top."""
+    """Yield (slice of lines, lines of the solution, lines of the exercise) for every blank, from the top."""
     tree, lines, begin = _parse(source, "the code"), source.split("\n"), None
     for (line, column), marker in _find_markers(source):
         if (marker == END) == (begin is None):
@@ -144,7 +144,7 @@ def _find_blanks(source, numbers=()):
 
 def _find_markers(source):
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        # a comment may hold a shape and then a marker: two comments in one token
+        # one token may hold two comments: a shape, then a marker
         *others, last = re.split(r"\s+(?=#)", token.string.rstrip()) if token.type == tokenize.COMMENT else [""]
         misplaced = last in (BEGIN, END) and (others or token.line[: token.start[1]].strip())
         if misplaced or any(map(_is_nearly_a_marker, others if last in MARKERS else [*others, last])):
@@ -156,7 +156,7 @@ def _find_markers(source):
 def _is_nearly_a_marker(comment):
     words = re.findall(r"[^\W\d_]+", re.sub("(?i)resolution", "", comment))
     alike = [w for w in words if "SOLUTION" in w.upper() or difflib.get_close_matches(w.upper(), ["SOLUTION"], 1, 0.85)]
-    # a sentence may speak of a solution; but capitals, or one word or two, are no sentence
+    # a sentence may use the word "solution"; but capitals, or only one or two words, look like a marker
     return any(map(str.isupper, alike)) or (alike and len(words) <= 2) or re.match(r"#+\s*(BEGIN|END)\b", comment)
 
 
@@ -201,13 +201,13 @@ def _block_blank(tree, lines, begin, end, numbers):
 
 
 def _own_statements(tree, text, line):
-    """Return the statements that make up some whole lines of a cell; none unless they are so inside a function."""
+    """Return the statements in some whole lines of a cell; an empty list if they are not statements of a function."""
     functions = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)]
     inside = [s for f in functions for s in ast.walk(f) if isinstance(s, ast.stmt) and s is not f]
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         [function] = ast.parse("\n".join(["def _():", *text])).body
         first = function.body[0]
-        # what parses alone may still be a part of something larger, such as an element of a list
+        # text that parses alone may still be a part of a larger statement, such as an element of a list
         if (first.lineno + line - 2, first.col_offset) in [(s.lineno, s.col_offset) for s in inside]:
             return function.body
     return []
@@ -264,7 +264,7 @@ def _open(cell, check, fold):
 
 def _exercise_numbers(cell):
     body = ast.parse(cell.source).body if cell.cell_type == "code" else []
-    with suppress(RecursionError):  # no check is nested so deeply
+    with suppress(RecursionError):  # code nested so deeply is no check
         matches = [_CHECK.fullmatch(ast.unparse(statement)) for statement in body]
         return [match[2] for match in matches] if all(matches) else []
     return []
@@ -277,7 +277,7 @@ def _is_hint(cell):
 
 
 def _exercise_of(path):
-    """Return where the exercise goes: beside the folder that was named, whatever a link in it points to."""
+    """Return the path of the exercise: beside the named folder. Symbolic links are not followed."""
     solution = Path(os.path.abspath(path))
     if (solution.parent.name, solution.suffix) != ("solutions", ".ipynb"):
         raise ValueError(f"{path} is no solution notebook: name one that lies in a folder solutions, as a.ipynb.")

@@ -1,10 +1,10 @@
-"""Turn pytest's report on a folder of submissions into a table, one row a notebook, one column an exercise.
+"""Turn pytest's report on a folder of submissions into a table, one row per notebook, one column per exercise.
 
     export VAE_TUTORIAL_STRICT=1 VAE_TUTORIAL_EPOCHS=1
     pytest --nbval-lax --nbval-cell-timeout=120 --continue-on-collection-errors --junitxml=report.xml submissions
     python -m vae_tutorial.authoring.grade report.xml submissions > grades.csv
 
-The second command runs the students' code: do it in a container. The third only reads.
+The second command runs the students' code, so run it in a container. The third command only reads files.
 """
 
 import csv
@@ -20,14 +20,15 @@ import nbformat
 # a check line that is not commented out
 _CHECK = re.compile(r"^[^#\n]*\bcheck\(\s*[\"'](\d+\.\d+)[\"']", re.MULTILINE)
 _FAILED = re.compile(r"^(\d+\.\d+) (open|wrong|crashed): ", re.MULTILINE)
-# what nbval says of every cell after the one that ended the kernel
+# nbval reports this for every cell after the one that ended the kernel
 _DEAD = "Kernel dead on test start"
 
 
 def read_report(path):
     """Return {notebook: {cell: text of its failure, None if it passed, "" if skipped}} of a report by pytest and nbval.
 
-    A notebook goes by its path from pytest's root, with dots for slashes; a cell by its number among the code cells.
+    The key of a notebook is its path from pytest's root, with dots for slashes. The key of a cell is its number among
+    the code cells.
     """
     try:
         cases = list(ElementTree.parse(path).iter("testcase"))
@@ -43,12 +44,12 @@ def read_report(path):
 
 
 def _dotted(path):
-    """Write a path as pytest's report does, or nearly: its releases differ where a name has brackets or colons."""
+    """Write a path nearly as pytest's report does; pytest releases differ for names with brackets or colons."""
     return re.sub(r"::|[/\\]", ".", path)
 
 
 def grade(cells, outcomes):
-    """Return {exercise: done, open, wrong, crashed or not checked} of the texts of a notebook's code cells.
+    """Return {exercise: done, open, wrong, crashed or not checked} for the code cells of a notebook, given as texts.
 
     outcomes: {number of the cell: text of its failure, None if it passed}.
     """
@@ -61,7 +62,7 @@ def grade(cells, outcomes):
         state = "done" if outcome is None or failed else "crashed" if broken else "not checked"
         for number in _CHECK.findall(cell):
             grades[number] = failed.get(number, state)
-            # what stands in a cell below the check that failed was not reached
+            # the checks below a failed check in the same cell were not reached
             state, broken = state if grades[number] == "done" else "not checked", False
     return grades
 
@@ -80,7 +81,7 @@ def table(report, folder):
     numbers = sorted({number for row in grades.values() for number in row}, key=lambda n: [*map(int, n.split("."))])
     absent = {dotted: "unreadable" if cells[dotted] is None else "missing" for dotted in names}
     rows = [[names[dotted], *(row.get(n, absent[dotted]) for n in numbers)] for dotted, row in grades.items()]
-    # a name that begins like a formula would be one in a spreadsheet
+    # a spreadsheet could read such a name as a formula
     return [["notebook", *numbers], *([name if name[0].isalnum() else f"./{name}", *row] for name, *row in rows)]
 
 
@@ -99,7 +100,7 @@ def _notebooks(folder):
 
 
 def _code_cells(path):
-    """Return the texts of a notebook's code cells; None for what is no notebook, whatever a student hands in."""
+    """Return the texts of a notebook's code cells; None if the file is not a notebook."""
     try:
         return ["".join(cell.source) for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     except Exception:

@@ -1,11 +1,11 @@
-"""Hold an answer against the finished version: the frame that the checks of every notebook share.
+"""Compare an answer with the finished version: the code that the checks of all notebooks share.
 
     vae_loss = check("1.1", vae_loss)
 
-The student's object goes in, the object to carry on with comes out. There are four outcomes:
+check takes the student's definition, and returns the definition that later cells use. There are four outcomes:
 
-done     the answer is right: it comes back, and a green line says so
-open     blanks (`...`) are left: they are named, and the finished version comes back; with
+done     the answer is right: it is returned, and a green line says so
+open     blanks (`...`) are left: they are named, and the finished version is returned; with
          VAE_TUTORIAL_STRICT=1 the cell fails instead
 wrong    the cell fails with one sentence that names the mistake
 crashed  the cell fails with one sentence that names the line that raised
@@ -68,11 +68,11 @@ class _TimedOut(BaseException):
 
 @dataclass(frozen=True)
 class Exercise:
-    """What one exercise asks for, and what its answers are held against.
+    """What one exercise asks for, and what its answers are compared with.
 
     finished: the finished functions or class, in the order in which the check takes the student's.
     judge: takes the answers, raises Wrong where one is wrong.
-    blanks: how many blanks the exercise has; methods: those of a class that hold them, all if empty.
+    blanks: how many blanks the exercise has; methods: the methods of a class that hold them, all if empty.
     """
 
     title: str
@@ -84,10 +84,10 @@ class Exercise:
 
 
 class Check:
-    """Check the exercises of one notebook; remember what became of each for the summary.
+    """Check the exercises of one notebook; remember the result of each for the summary.
 
-    exercises: {number: Exercise}; reminders: {number: what the answer must do, in plain words}, shown to whoever is
-    wrong for the second time.
+    exercises: {number: Exercise}; reminders: {number: what the answer must do, in plain words}, shown from the
+    second wrong answer on.
     """
 
     def __init__(self, exercises, reminders=(), seed=0):
@@ -98,7 +98,7 @@ class Check:
         self._answers = {}
 
     def __call__(self, number, *answers):
-        """Check the answers to an exercise; return those to carry on with, one as it is, several as a tuple.
+        """Check the answers to an exercise; return what later cells use: one definition as it is, several as a tuple.
 
         Raises CheckFailed when the answer is wrong or raises, ValueError when there is no such exercise or answer.
         An answer still running after ten seconds is cut off, unless it is inside one long call into C.
@@ -118,7 +118,7 @@ class Check:
         return result[0] if len(names) == 1 else tuple(result)
 
     def summary(self):
-        """Show which exercises are done, carried by the finished version, or still to check, and their minutes."""
+        """Show which exercises are done, open, wrong, crashed or not checked, and how many minutes are left."""
         lines = [f"{number} {state}: {self.exercises[number].title}" for number, state in self.states.items()]
         left = [self.exercises[number].minutes for number, state in self.states.items() if state != "done"]
         total = sum(exercise.minutes for exercise in self.exercises.values())
@@ -141,7 +141,7 @@ class Check:
         return exercise
 
     def _own(self, answer, finished):
-        """Return the student's latest answer where the finished version, given back earlier, stands in for it."""
+        """Return the answer; for the finished version, which an earlier check returned, the student's latest answer."""
         if answer is not finished:
             self._answers[finished] = answer
         return self._answers.get(finished, finished)
@@ -182,7 +182,7 @@ class Check:
 
 
 class Card:
-    """A few lines with a coloured edge, readable on light and on dark; the same words as plain text."""
+    """A few lines with a coloured edge, readable on a light and on a dark background; also as plain text."""
 
     def __init__(self, state, lines):
         self.state, self.lines = state, lines
@@ -241,7 +241,7 @@ def _blank_name(statement):
 
 
 def _explain(error, answers, names):
-    """Return the state and the hint for an error: crashed with the student's line, or wrong if no line raised."""
+    """Return the state and the hint for an error: crashed with the student's line, or wrong if no such line raised."""
     message = f"{type(error).__name__}: {' '.join(str(error).split())}"
     message = next((hint for pattern, hint in CRASHES.items() if re.search(pattern, message)), f"raises {message}")
     functions = [f for a in answers for f in (vars(a).values() if inspect.isclass(a) else [a])]
@@ -255,7 +255,7 @@ def _explain(error, answers, names):
 
 @contextlib.contextmanager
 def _guarded(seed):
-    """Run an answer from a seed of its own, silenced and timed; put back what it may have changed."""
+    """Run an answer with a fixed seed, no output and a time limit; restore the global state that it may change."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     grad, dtype, anomaly = torch.is_grad_enabled(), torch.get_default_dtype(), torch.is_anomaly_enabled()
@@ -278,7 +278,7 @@ def _guarded(seed):
 
 @contextlib.contextmanager
 def _time_limit():
-    """Raise _TimedOut in this thread after ten seconds, and every second until it is out; signals are for Unix only."""
+    """Raise _TimedOut in this thread after ten seconds, then every second until the block ends (signals need Unix)."""
     thread, over = ctypes.c_ulong(threading.get_ident()), threading.Event()
 
     def interrupt():
