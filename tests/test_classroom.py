@@ -17,8 +17,8 @@ from test_grades import read_table, run_submissions
 from test_notebooks import ROOT, SOLUTIONS, code_cells, read, text_of, up_to
 from test_readme import BIN
 
-from vae_tutorial.checks import Check
 from vae_tutorial.authoring.exercises import fold_code, make_exercise, strip_markers
+from vae_tutorial.checks import Check
 
 PAGE = (ROOT / "notebooks" / "INSTRUCTORS.md").read_text(encoding="utf-8")
 QUOTES = re.findall(r"^\| (\d\.\d+) \| `(.+)` \| (.+) \|$", PAGE, re.MULTILINE)

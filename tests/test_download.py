@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from effort import effort
 from small_sets import SHAPES, isolate, names_below, packed, publish, same, small_set, write_files
 from torchvision import datasets
 
@@ -22,6 +21,7 @@ from vae_tutorial.data import load_images
 
 FILES = small_set()
 PACKED = packed(FILES)
+slow = pytest.mark.slow
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -152,12 +152,14 @@ def test_a_download_is_what_the_mirror_holds_and_lands_in_the_first_folder_alone
     assert set(names_below(tmp_path)) == whole("named")
 
 
+@slow
 def test_what_was_downloaded_is_not_asked_for_again(mirror):
     load_images("mnist")
     count = len(mirror.requests)
     assert count > 0 and same(load_images("mnist"), FILES) and len(mirror.requests) == count
 
 
+@slow
 def test_fashion_is_downloaded_from_its_own_mirror(mirror, folders, monkeypatch):
     publish(monkeypatch, FILES, "fashion-mnist", [mirror.url("fashion")])
     assert same(load_images("fashion-mnist"), FILES)
@@ -165,6 +167,7 @@ def test_fashion_is_downloaded_from_its_own_mirror(mirror, folders, monkeypatch)
     assert {path.split("/")[1] for path in mirror.requests} == {"fashion"}
 
 
+@slow
 @every_fault
 def test_a_failed_download_leaves_nothing_says_what_to_do_and_can_be_tried_again(fault, mirror, tmp_path):
     mirror.answers["first"] = fault
@@ -174,6 +177,7 @@ def test_a_failed_download_leaves_nothing_says_what_to_do_and_can_be_tried_again
     assert same(load_images("mnist"), FILES)
 
 
+@slow
 @every_fault
 def test_where_one_mirror_fails_the_next_is_asked(fault, mirror, monkeypatch, tmp_path):
     publish(monkeypatch, FILES, mirrors=[mirror.url("first"), mirror.url("second")])
@@ -189,6 +193,7 @@ def test_a_download_that_is_cut_at_any_file_leaves_nothing(file, mirror, tmp_pat
     assert names_below(tmp_path) == ["named"]
 
 
+@slow
 def test_ctrl_c_in_a_download_leaves_nothing(mirror, tmp_path, monkeypatch):
     def read(*args):
         raise KeyboardInterrupt
@@ -199,11 +204,13 @@ def test_ctrl_c_in_a_download_leaves_nothing(mirror, tmp_path, monkeypatch):
     assert mirror.requests and names_below(tmp_path) == ["named"]
 
 
+@slow
 def test_what_a_killed_download_left_is_never_read(mirror, folders):
     write_files(folders[0] / "download-killed" / "MNIST" / "raw", small_set(seed=1))
     assert same(load_images("mnist"), FILES)
 
 
+@slow
 @pytest.mark.parametrize("name", ["../../../outside.gz", "..\\outside.gz", "/outside.gz"])
 def test_the_mirror_does_not_choose_the_names(name, mirror, tmp_path):
     mirror.answers["first"] = lambda handler, body: give(
@@ -213,11 +220,13 @@ def test_the_mirror_does_not_choose_the_names(name, mirror, tmp_path):
     assert set(names_below(tmp_path)) == whole("named")
 
 
+@slow
 def test_the_progress_stays_visible(mirror, capfd):
     load_images("mnist")
     assert capfd.readouterr().err.count("100%") == len(FILES)
 
 
+@slow
 @pytest.mark.parametrize("fault", [give, status(403)])
 def test_the_waiting_time_of_other_connections_is_as_before(fault, mirror):
     mirror.answers["first"] = fault
@@ -252,6 +261,7 @@ def test_without_a_network_the_error_comes_at_once(monkeypatch):
     refused("no such host")
 
 
+@slow
 @pytest.mark.parametrize("place", ["", "MNIST", "MNIST/raw"])
 def test_where_a_file_is_in_the_way_the_next_folder_is_taken(place, mirror, folders, tmp_path):
     (folders[0] / place).parent.mkdir(parents=True, exist_ok=True)
@@ -291,6 +301,7 @@ def make_read_only(*folders):
 needs_rights = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has other rights")
 
 
+@slow
 @needs_rights
 def test_a_set_in_a_read_only_folder_is_read(mirror, shared, monkeypatch):
     folders = isolate(monkeypatch, shared)
@@ -301,6 +312,7 @@ def test_a_set_in_a_read_only_folder_is_read(mirror, shared, monkeypatch):
     assert mirror.requests == []
 
 
+@slow
 @needs_rights
 def test_where_the_first_folder_is_read_only_the_next_is_taken(mirror, shared, monkeypatch):
     folders = isolate(monkeypatch, shared)
@@ -312,6 +324,7 @@ def test_where_the_first_folder_is_read_only_the_next_is_taken(mirror, shared, m
     assert set(names_below(shared)) == {"named"} | whole("cache")
 
 
+@slow
 @needs_rights
 def test_where_all_folders_are_read_only_each_is_named(mirror, shared, monkeypatch):
     folders = isolate(monkeypatch, shared)
@@ -321,6 +334,7 @@ def test_where_all_folders_are_read_only_each_is_named(mirror, shared, monkeypat
     assert mirror.requests == []
 
 
+@slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
 def test_everyone_may_read_what_one_downloaded(mirror, folders):
     load_images("mnist")
@@ -329,6 +343,7 @@ def test_everyone_may_read_what_one_downloaded(mirror, folders):
     assert raw.stat().st_mode & 0o777 == 0o777 & ~before
 
 
+@slow
 @pytest.mark.parametrize("kilobytes", [8, 40])  # too little for a packed file of 26, and for one that unpacks to 78
 def test_a_full_disk_is_named_and_nothing_is_left(kilobytes, mirror, folders, tmp_path):
     resource = pytest.importorskip("resource", reason="Windows has no quota to set")
@@ -354,8 +369,9 @@ with pytest.MonkeyPatch.context() as monkeypatch:
 """
 
 
+@slow
 def test_processes_that_download_into_one_folder_at_once_all_get_the_right_data(mirror, tmp_path):
-    count = effort(default=2, long=8)
+    count = 4
     together = threading.Barrier(count)
 
     def answer(handler, body):

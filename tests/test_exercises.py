@@ -2,20 +2,22 @@
 
 import ast
 import copy
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
-from vae_tutorial import exercises
+from vae_tutorial.authoring import exercises
 from vae_tutorial.authoring.exercises import MarkerError, fold_code, main, make_exercise, open_blanks, strip_markers
 
-ROOT = Path(exercises.__file__).parents[1]
+ROOT = Path(exercises.__file__).parents[2]
 HINT = "<details><summary>Hint</summary>\n\nTwo lines of √2.\n\n</details>"
 
 MARKED = '''class Encoder(Base):
@@ -189,7 +191,6 @@ def as_function(statements, line="{}", block="{}"):
     return "\n".join(["def f(self, x):", *("    " + forms[mark].format(text) for text, mark in statements)])
 
 
-@settings(deadline=None)
 @given(FUNCTIONS)
 def test_any_function_is_stripped_opened_and_filled(statements):
     plain = as_function(statements)
@@ -203,11 +204,30 @@ def test_any_function_is_stripped_opened_and_filled(statements):
     assert "\n".join(filled) == plain
 
 
-@settings(deadline=None)
 @given(FUNCTIONS)
 def test_code_without_markers_stays_as_it_is(statements):
     plain = as_function(statements)
     assert strip_markers(plain) == open_blanks(plain, "1.1") == plain
+
+
+BLOCK = "# BEGIN SOLUTION\n    a = x  # (B, D)\n    y = a\n    # END SOLUTION"
+LINES = ["x = 1  # SOLUTION", "return x  # SOLUTION", BLOCK, "y = x", "if x: pass", "'''# SOLUTION'''", ""]
+BROKEN = ["# BEGIN SOLUTION", "# END SOLUTION", "if x:", "    z", "'''", "x = ["]
+LINES = st.sampled_from(LINES) | st.sampled_from(LINES) | st.sampled_from([*LINES, *BROKEN]) | st.text(max_size=9)
+
+
+@given(st.lists(LINES, max_size=6).map(lambda lines: in_function(*lines)))
+def test_any_text_is_refused_or_keeps_its_meaning_and_opens_every_blank(source):
+    try:
+        stripped, opened = strip_markers(source), open_blanks(source, "1.1")
+    except MarkerError as error:
+        assert re.match(r"line \d+: ", str(error))
+        return
+    assert ast.dump(ast.parse(stripped)) == ast.dump(ast.parse(source))
+    assert strip_markers(stripped) == stripped and open_blanks(opened) == opened
+    # a marker inside a string is none, and stays
+    blanks = sum(source.count(marker) - stripped.count(marker) for marker in ("# SOLUTION", "# END SOLUTION"))
+    assert opened.count("...") == source.count("...") + blanks
 
 
 # --- what is refused
@@ -479,6 +499,31 @@ def test_cells_without_an_id_of_their_own_are_refused():
             make_exercise(notebook, "a.ipynb")
 
 
+@st.composite
+def damaged_notebooks(draw):
+    """Draw a notebook one part of which, anywhere in it, may be another thing."""
+    notebook = json.loads(nbformat.writes(solution_notebook()))
+    part = notebook
+    while isinstance(part, dict | list) and part:
+        key = draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
+        if draw(st.integers(0, 3)) == 3:
+            part[key] = draw(st.sampled_from([None, 4, "", "x", [], [3], {}, {"a": [1]}]))
+            break
+        part = part[key]
+    return nbformat.from_dict(notebook)
+
+
+@given(damaged_notebooks())
+def test_a_damaged_notebook_gives_a_valid_exercise_or_is_refused(notebook):
+    try:
+        exercise = make_exercise(notebook, "a.ipynb")
+    except MarkerError as error:
+        assert str(error).startswith("a.ipynb")
+    else:
+        nbformat.validate(exercise)
+        assert make_exercise(exercise, "a.ipynb") == exercise
+
+
 # --- the command
 
 
@@ -515,7 +560,7 @@ def test_a_stale_exercise_is_named_with_the_command_to_run(tmp_path, capsys, con
         exercise.write_bytes(content)
     assert main(["--check", str(solution)]) == 1
     message = capsys.readouterr().err
-    assert f"{exercise}. Run: python -m vae_tutorial.exercises {solution}\n" in message
+    assert f"{exercise}. Run: python -m vae_tutorial.authoring.exercises {solution}\n" in message
     assert (exercise.read_bytes() if exercise.exists() else None) == content
     assert main([str(solution)]) == main(["--check", str(solution)]) == 0
 
@@ -659,15 +704,15 @@ def test_without_solution_notebooks_the_command_says_what_to_do(tmp_path, monkey
 
 
 def test_torch_is_not_imported():
-    lines = "import sys, vae_tutorial.exercises; sys.exit('torch' in sys.modules)"
+    lines = "import sys, vae_tutorial.authoring.exercises; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", lines], cwd=ROOT, check=True)
 
 
 def test_the_module_runs_as_a_command(tmp_path):
     solution = str(write_solution(tmp_path, solution_notebook()))
-    command = [sys.executable, "-m", "vae_tutorial.exercises", "--check", solution]
+    command = [sys.executable, "-m", "vae_tutorial.authoring.exercises", "--check", solution]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 1 and "Run: python -m vae_tutorial.exercises" in result.stderr
+    assert result.returncode == 1 and "Run: python -m vae_tutorial.authoring.exercises" in result.stderr
 
 
 # --- this repository's notebooks

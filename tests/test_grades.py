@@ -7,12 +7,11 @@ import subprocess
 
 import nbformat
 import pytest
-from effort import effort
 from test_notebooks import SOLUTIONS, read, up_to
 from test_readme import ROOT, readme_command
 
-from vae_tutorial.authoring.grade import main, table
 from vae_tutorial.authoring.exercises import fold_code, make_exercise
+from vae_tutorial.authoring.grade import main, table
 
 # what the cell fails with when an exercise is wrong or open, as from vae_tutorial.checks, which takes seconds to import
 CHECK = """
@@ -66,7 +65,7 @@ def run_submissions(folder, *options):
     """Run the README's command over folder/submissions, in pytest's settings of this project."""
     shutil.copy(ROOT / "pyproject.toml", folder)
     command, environment = readme_command("--junitxml")
-    how = dict(cwd=folder, env=environment, capture_output=True, text=True, timeout=effort(default=1800, long=7200))
+    how = dict(cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
     return subprocess.run([*command, *options], **how)
 
 
@@ -92,6 +91,7 @@ def submission(folder, student, *solved, mistakes=()):
     nbformat.write(notebook, folder / student / "01_vae.ipynb")
 
 
+@pytest.mark.slow
 def test_a_folder_of_submissions_becomes_a_table(tmp_path):
     folder = tmp_path / "submissions"
     submission(folder, "ann", "1.1", "1.2", "1.4")
@@ -106,6 +106,7 @@ def test_a_folder_of_submissions_becomes_a_table(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_whatever_is_handed_in_the_run_ends_and_every_file_has_its_row(tmp_path):
     for name, (content, _) in HANDED_IN.items():
         hand_in(tmp_path / "submissions" / name, content)

@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as kl_oracle
 
-from vae_tutorial.loss import elbo_loss, kl_divergence, recon_loss, vae_loss
+from vae_tutorial.loss import elbo_loss, equivalent_beta, kl_divergence, recon_loss, vae_loss
 
 DEVICES = ["cpu", "meta", *(["cuda"] if torch.cuda.is_available() else [])]
 LOSSES = [vae_loss, elbo_loss]
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 PRIOR = Normal(0.0, 1.0)
 
 
@@ -130,25 +133,90 @@ def test_a_gradient_reaches_recon_mu_and_logvar(loss_fn):
     assert all(part.grad.all() for part in inputs)
 
 
-def refused(function, shapes, *pieces):
-    with pytest.raises(ValueError) as error:
+@pytest.mark.parametrize(("beta", "latent_dim"), [(0.1, 5), (1.0, 2), (0.0, 1)])
+def test_elbo_loss_at_the_equivalent_beta_is_half_the_pixels_times_vae_loss(beta, latent_dim):
+    recon, x, mu, logvar = batch(latent_dim=latent_dim, dtype=torch.float64)
+    num_pixels = x[0].numel()
+    loss = elbo_loss(recon, x, mu, logvar, equivalent_beta(beta, num_pixels, latent_dim))[0]
+    torch.testing.assert_close(loss, num_pixels / 2 * vae_loss(recon, x, mu, logvar, beta)[0])
+
+
+def within(dtype):
+    """Return tolerances of a few roundings of a dtype."""
+    return dict.fromkeys(["rtol", "atol"], 50 * torch.finfo(dtype).eps)
+
+
+def drawn(dtype, seed, count, size, spread):
+    """Return recon, x, mu, logvar of a dtype, with squares and exponentials that float16 holds."""
+    noise = torch.Generator().manual_seed(seed)
+    shapes = (count, 1, size, 4), (count, 1, size, 4), (count, size), (count, size)
+    return [(spread * torch.randn(shape, generator=noise)).to(dtype) for shape in shapes]
+
+
+DRAWN = st.builds(
+    drawn,
+    st.sampled_from(FLOATS),
+    st.integers(0, 99),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.01, 1.0, 2.0]),
+)
+
+
+@given(DRAWN)
+def test_kl_in_every_dtype_is_that_of_normals_in_doubles(parts):
+    mu, logvar = parts[2:]
+    kl, wanted = kl_divergence(mu, logvar), kl_oracle(posterior(mu.double(), logvar.double()), PRIOR)
+    size = 1 + mu.double() ** 2 + logvar.double().exp() + logvar.double().abs()  # of the terms that cancel
+    torch.testing.assert_close(kl.double() / size, wanted / size, **within(mu.dtype))
+
+
+@given(DRAWN)
+def test_recon_loss_in_every_dtype_is_the_mean_in_doubles(parts):
+    recon, x = parts[:2]
+    error = recon_loss(recon, x)
+    torch.testing.assert_close(error.double(), (recon.double() - x.double()).pow(2).mean(), **within(x.dtype))
+
+
+@given(DRAWN, st.floats(0, 5))
+def test_the_parts_of_a_loss_in_every_dtype_are_the_means_and_sums_in_doubles(parts, beta):
+    recon, x, mu, logvar = [part.double() for part in parts]
+    squares, kl = (recon - x).pow(2), kl_oracle(posterior(mu, logvar), PRIOR)
+    wanted = {
+        vae_loss: (squares.mean(), kl.mean()),
+        elbo_loss: (squares.sum() / 2 / len(x), kl.sum() / len(x)),
+    }
+    for loss_fn, (error, divergence) in wanted.items():
+        for got, want in zip(loss_fn(*parts, beta), (error + beta * divergence, error, divergence), strict=True):
+            assert got.shape == ()
+            torch.testing.assert_close(got.double(), want, **within(parts[0].dtype))
+
+
+def refused(function, shapes, message):
+    with pytest.raises(AssertionError) as error:
         function(*map(torch.zeros, shapes))
-    for piece in (*pieces, "must have the same shape", "broadcast"):
-        assert piece in str(error.value)
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize("shape", [(4, 1), (1, 3), (3,), (5, 3)])
 def test_kl_refuses_a_logvar_of_another_shape(shape):
-    refused(kl_divergence, [(4, 3), shape], "mu and logvar", "(4, 3)", str(shape))
+    refused(kl_divergence, [(4, 3), shape], f"mu is (4, 3), but logvar is {shape}")
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 32, 32), (1, 3, 32, 32), (3, 32, 32)])
 def test_recon_loss_refuses_images_of_another_shape(shape):
-    refused(recon_loss, [(2, 3, 32, 32), shape], "recon and x", "(2, 3, 32, 32)", str(shape))
+    refused(recon_loss, [(2, 3, 32, 32), shape], f"recon is (2, 3, 32, 32), but x is {shape}")
 
 
 @pytest.mark.parametrize("loss_fn", LOSSES)
 def test_a_loss_refuses_what_would_be_broadcast(loss_fn):
     x, code = (2, 3, 32, 32), (2, 4)
-    refused(loss_fn, [(2, 1, 32, 32), x, code, code], "recon and x", "(2, 1, 32, 32)", str(x))
-    refused(loss_fn, [x, x, code, (2, 1)], "mu and logvar", str(code), "(2, 1)")
+    refused(loss_fn, [(2, 1, 32, 32), x, code, code], f"recon is (2, 1, 32, 32), but x is {x}")
+    refused(loss_fn, [x, x, code, (2, 1)], "mu is (2, 4), but logvar is (2, 1)")
+
+
+@pytest.mark.parametrize("codes", [1, 3])
+@pytest.mark.parametrize("loss_fn", LOSSES)
+def test_a_loss_refuses_the_codes_of_another_batch(loss_fn, codes):
+    x, code = (2, 3, 32, 32), (codes, 4)
+    refused(loss_fn, [x, x, code, code], f"2 images, but {codes} codes")

@@ -70,8 +70,8 @@ def run(notebook, folder, **environment):
 def nbval(notebook, folder, *options):
     """Run pytest with nbval over a notebook written to a folder; return its exit status and output."""
     nbformat.write(notebook, folder / "notebook.ipynb")
-    command = [sys.executable, "-m", "pytest", "-q", "-rN", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"]
-    command += ["--nbval-lax", "--nbval-current-env", *options, "notebook.ipynb"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rN", "-c", os.devnull, "--rootdir", "."]
+    command += ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", *options, "notebook.ipynb"]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env={**os.environ, "VAE_TUTORIAL_EPOCHS": "1"}
     )

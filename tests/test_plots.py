@@ -1,4 +1,4 @@
-"""The pictures: what is drawn is what was given, on its true range; what cannot be drawn is refused."""
+"""The pictures: what is drawn is what was given, on its true range; no text breaks out of the HTML."""
 
 import base64
 import html
@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from vae_tutorial import plots
@@ -59,11 +61,11 @@ def test_rows_carry_their_labels_and_columns_theirs(figures):
 
 
 def test_the_curves_are_the_history(figures):
-    history = {"train": [(3, 2, 1), (2, 1.5, 0.5)], "held_out": [(4, 3, 1), (3, 2, 1)]}
+    history = {"train": [(3, 2, 1), (2, 1.5, 0.5)], "test": [(4, 3, 1), (3, 2, 1)]}
     plots.plot_history(history)
     for part, axes in enumerate(figures[0].axes):
         lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
-        assert lines["held-out"] == ([1, 2], [row[part] for row in history["held_out"]])
+        assert lines["test"] == ([1, 2], [row[part] for row in history["test"]])
         assert lines["train"] == ([1, 2], [row[part] for row in history["train"]])
 
 
@@ -104,11 +106,6 @@ def test_points_have_the_colour_of_their_class_and_lie_on_the_picture_as_it_is(f
     assert picture.get_extent() == [0, 1, 0, 1] and np.allclose(drawn(axes), 0.6) and picture.get_clim() == (0, 1)
 
 
-def test_points_outside_a_plane_are_refused():
-    with pytest.raises(ValueError, match=r"points must have shape \(N, 2\), but has \(4, 3\)"):
-        plots.scatter(torch.zeros(4, 3), torch.zeros(4), ("a", "b"))
-
-
 def explorer(rows=("down", [1.5, -1.5]), channels=1):
     shades = torch.cat([images(1, value, channels) for value in (-1.0, -0.2, 0.2, 1.0, 0.6, -0.6)])
     return plots.explore(shades, {"along": [-1.0, 0.0, 1.0]}, dict([rows]), alt="six <greys>")
@@ -143,38 +140,20 @@ def test_where_scripts_are_not_run_an_explorer_is_a_picture_and_nothing_that_loo
     assert " id=" not in shown._repr_html_() and "http" not in shown._repr_html_()
 
 
-@pytest.mark.parametrize(
-    "text", ["</script><img src=x onerror=alert(1)>", '"><b onload="', "'; alert(1); '", "\u2028 */ `${x}`"]
-)
-def test_no_words_break_out_of_a_picture(text):
+@given(st.text("<>&\"'=/ab\r\n", max_size=20) | st.text(max_size=9))
+@example("</script><img src=x onerror=alert(1)>")
+@example('"><b onload="')
+@example("'; alert(1); '")
+@example("\u2028 */ `${x}`")
+def test_no_text_breaks_out_of_the_html(text):
     pair = images(2)
     shown = plots.explore(pair, {text: [text, "b"]}, {text: [text]}, alt=text)
     for page, tags in ((shown._repr_html_(), ["div", "img"]), (plots.animate(pair, alt=text).data, ["img"])):
         found = re.findall(r'<(\w+)((?: [\w-]+="[^"]*")*)>', page)
         assert [tag for tag, _ in found] == tags and page.count("<") == 2 * len(tags) - 1
         assert html.unescape(re.search(r' alt="([^"]*)"', page)[1]) == text
-    assert [side["words"][0] for side in settings_of(shown)["sides"]] == [text] * 2
-
-
-@pytest.mark.parametrize("side", [{}, {"a": []}, {"a": [1], "b": [2]}, {"a": 3}, [1]], ids=str)
-def test_an_explorer_refuses_sides_without_one_name_and_values(side):
-    with pytest.raises(TypeError, match="rows must be a dict.*of one name and at least one value, but is"):
-        plots.explore(images(3), {"a": range(3)}, side)
-
-
-def test_an_explorer_refuses_another_number_of_images():
-    with pytest.raises(ValueError, match="images must be 2 rows of 3, 6 in all, but there are 5"):
-        plots.explore(images(5), {"a": range(3)}, {"b": range(2)})
-
-
-@pytest.mark.parametrize(
-    ("draw", "name"),
-    [(plots.show_images, "images"), (plots.animate, "images"), (lambda x: plots.show_rows({"a": x}), "rows['a']")],
-)
-@pytest.mark.parametrize("shape", [(32, 32), (2, 2, 32, 32), (0, 1, 32, 32)])
-def test_what_are_no_images_is_refused(draw, name, shape):
-    with pytest.raises(ValueError, match=re.escape(name) + rf" must have shape .*{re.escape(str(shape))}"):
-        draw(torch.zeros(shape))
+    for side in settings_of(shown)["sides"]:
+        assert side["name"] == side["words"][0] == text
 
 
 def test_nothing_stays_open_and_nothing_is_changed():
@@ -183,6 +162,6 @@ def test_nothing_stays_open_and_nothing_is_changed():
     plots.show_images(given)
     plots.show_rows({"a": given})
     plots.animate(given)
-    plots.scatter(given[:, 0, 0, :2], torch.arange(4), ("a", "b"))
+    plots.scatter(given.detach()[:, 0, 0, :2], torch.arange(4), ("a", "b"))
     plots.explore(given, {"a": range(2)}, {"b": range(2)})
     assert plt.get_fignums() == [] and torch.equal(given, before)

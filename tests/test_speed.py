@@ -159,6 +159,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is kept in glibc's way")
 def test_memory_is_kept_from_step_to_step():
     def faults(how):

@@ -16,9 +16,7 @@ MAY_IMPORT = {
     "latent": {"model"},
     "metrics": {"model", "loss", "latent"},
     "train": {"model", "loss", "speed"},
-    "checkpoint": {"train"},
-    "parallel": {"train", "speed"},
-    "__main__": {"model", "loss", "data", "latent", "train", "checkpoint", "parallel"},
+    "__main__": {"model", "loss", "data", "latent", "train", "speed"},
     "checks": {"checks", "model", "loss", "latent", "metrics", "train"},
 }
 

@@ -4,15 +4,23 @@ import copy
 import math
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader, TensorDataset
 
+from vae_tutorial import speed
 from vae_tutorial.data import Loader, load_images
 from vae_tutorial.loss import elbo_loss, vae_loss
 from vae_tutorial.model import VAE, Decoder, Encoder, reparameterize
 from vae_tutorial.train import evaluate, fit, train_epoch, train_step
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+SEEDS, LOSSES = st.integers(0, 99), st.sampled_from([vae_loss, elbo_loss])
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +46,11 @@ def optimize(model, lr=1e-2):
     return torch.optim.Adam(model.parameters(), lr=lr)
 
 
-def run(model, held_out=None, optimizer=None, epochs=2, loader=None, **settings):
-    held_out = images(3, seed=1) if held_out is None else held_out
+def run(model, test_images=None, optimizer=None, epochs=2, loader=None, **settings):
+    test_images = images(3, seed=1) if test_images is None else test_images
+    optimizer = optimizer or optimize(model)
     try:
-        return fit(model, loader or load(), held_out, optimizer=optimizer or optimize(model), epochs=epochs, **settings)
+        return fit(model, loader or load(), test_images, optimizer=optimizer, epochs=epochs, **settings)
     except KeyboardInterrupt:  # it would end pytest itself
         pytest.fail("fit let Ctrl-C through")
 
@@ -124,17 +133,37 @@ def test_the_means_of_an_epoch_are_over_images_not_batches():
     assert means == pytest.approx([(4 * 1 + 4 * 2 + 2 * 9) / 10 * factor for factor in (1, 2, 3)])
 
 
-def test_an_epoch_without_a_batch_is_refused():
-    model = build()
-    with pytest.raises(ValueError, match="loader gives no batch: it needs at least one image"):
-        train_epoch(model, [], optimize(model))
+LOADERS = [
+    lambda x, size: Loader(x, torch.zeros(len(x)), size, seed=None),
+    lambda x, size: DataLoader(TensorDataset(x, torch.zeros(len(x))), size),
+    lambda x, size: [(batch, None) for batch in x.split(size)],
+]
 
 
-@pytest.mark.parametrize("batch", [images(4), (images(4), 1, 2), (images(0), 1), (torch.tensor(1.0), 1), ("abc", 1)])
-def test_a_batch_that_is_no_pair_of_images_and_labels_is_refused(batch):
-    model = build()
-    with pytest.raises(TypeError, match=r"^loader must be an iterable of \(x, labels\), x a tensor of images, but is "):
-        train_epoch(model, [batch], optimize(model))
+def uneven(count, seed):
+    """Return images with a slope: without it, BatchNorm would magnify the rounding."""
+    return images(count, seed) + torch.linspace(-1, 1, 32)
+
+
+@given(SEEDS, st.integers(1, 4), st.integers(1, 3), st.sampled_from(LOADERS), LOSSES, st.booleans())
+def test_an_epoch_is_its_steps_of_gradient_descent(seed, count, batch_size, make, loss_fn, training):
+    model, x, rows, calls = build(seed=seed).train(training), uneven(count, seed), [], []
+    twin = copy.deepcopy(model).train()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    torch.manual_seed(0)
+    means = train_epoch(model, make(x, batch_size), optimizer, loss_fn, after_step=lambda: calls.append(1))
+    torch.manual_seed(0)
+    for batch, _ in make(x, batch_size):
+        recon, mu, logvar = twin(batch)
+        parts = loss_fn(recon, batch, mu, logvar)
+        gradients = torch.autograd.grad(parts[0], list(twin.parameters()))
+        with torch.no_grad():
+            for weight, gradient in zip(twin.parameters(), gradients, strict=True):
+                weight.add_(gradient, alpha=-1e-3)
+        rows += [[part.item() for part in parts]] * len(batch)
+    assert means == pytest.approx(np.mean(rows, axis=0), rel=1e-5, abs=1e-5)
+    torch.testing.assert_close(model.state_dict(), twin.state_dict())
+    assert all(modes(model)) and len(calls) == math.ceil(count / batch_size)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -144,27 +173,6 @@ def test_a_loss_that_is_not_finite_ends_the_epoch(loss):
         train_epoch(model, load(), optimize(model, lr=0.25), train_step=lambda *args: (loss, 0.0, 0.0))
     for piece in (f"The loss is {loss}", "anew", "learning rate below 2.5e-01", "[-1, 1]"):
         assert piece in str(error.value)
-
-
-# what a function of the caller's returns
-
-NO_PARTS = [None, 1.0, "abc", (1.0, 2.0), (1.0, 2.0, 3.0, 4.0), (1.0, 2.0, None), [torch.ones(2)] * 3]
-
-
-@pytest.mark.parametrize("parts", NO_PARTS, ids=str)
-def test_other_than_three_numbers_for_the_parts_of_the_loss_is_refused(parts):
-    model, words = build(), r"must return \(loss, recon_loss, kl_loss\), each one number, but returned "
-    with pytest.raises(TypeError, match=f"^train_step {words}"):
-        train_epoch(model, load(), optimize(model), train_step=lambda *args: parts)
-    with pytest.raises(TypeError, match=f"^loss_fn {words}"):
-        evaluate(model, images(3), lambda *args: parts)
-
-
-@pytest.mark.parametrize("kind", [torch.tensor, float, int])
-def test_numbers_of_every_kind_are_taken_for_the_parts_of_the_loss(kind):
-    model, parts = build(), [kind(part) for part in (1, 2, 3)]
-    assert train_epoch(model, load(), optimize(model), train_step=lambda *args: parts) == (1.0, 2.0, 3.0)
-    assert evaluate(model, images(3), lambda *args: parts) == (1.0, 2.0, 3.0)
 
 
 # evaluate
@@ -236,8 +244,8 @@ def test_evaluation_leaves_the_generators_of_other_devices_alone(monkeypatch):
 @pytest.mark.parametrize("training", [True, False])
 def test_a_failed_evaluation_restores_the_mode(training):
     model = build().train(training)
-    with pytest.raises(ValueError, match="must have shape"):
-        evaluate(model, torch.zeros(2, 3, 32, 32))
+    with pytest.raises(AssertionError, match="x must be"):
+        evaluate(model, torch.zeros(2, 1, 28, 28))
     assert modes(model) == [training] * len(modes(model))
 
 
@@ -247,9 +255,64 @@ def test_evaluation_keeps_no_gradients():
     assert [part.requires_grad for part in kept[0]] == [False] * 4
 
 
-def test_evaluation_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="images is empty: evaluate needs at least one image"):
-        evaluate(build(), images(0))
+class Around(nn.Module):
+    """A module that has a VAE as a part, and calls it."""
+
+    def __init__(self, vae):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, x):
+        return self.vae(x)
+
+
+@pytest.mark.parametrize("around", [Around, nn.Sequential, lambda vae: Around(nn.Sequential(vae))])
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_samples_the_code_of_a_vae_inside_another_module(around, training):
+    assert evaluate(around(build()).train(training), images(7)) == evaluate(build(), images(7))
+
+
+def with_dropout():
+    """Return a model with layers that behave otherwise in train mode, their parts in different modes."""
+    vae = build()
+    vae.encoder = nn.Sequential(nn.Dropout(0.5), vae.encoder)
+    vae.encoder.eval()
+    vae.decoder.bn2.eval()
+    return vae
+
+
+def test_evaluation_keeps_dropout_and_batchnorm_in_eval_mode():
+    seen, model = [], with_dropout()
+
+    def loss_fn(*parts):
+        seen.extend(part.training for part in model.modules() if isinstance(part, nn.Dropout | nn.BatchNorm2d))
+        return vae_loss(*parts)
+
+    assert evaluate(model.train(), images(7), loss_fn) == evaluate(build(), images(7))
+    assert seen == [False] * 7
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_evaluation_gives_each_part_its_own_mode_back(fails):
+    model = with_dropout()
+    before = modes(model)
+    assert len(set(before)) == 2
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+        evaluate(model, images(7), lambda *parts: 1 / 0 if fails else vae_loss(*parts))
+    assert modes(model) == before
+
+
+@given(SEEDS, SEEDS, st.integers(1, 4), st.integers(1, 4), st.booleans(), LOSSES)
+def test_evaluation_is_that_of_a_loop_over_doubles(noise, seed, count, batch_size, training, loss_fn):
+    model, x = build(seed=seed).train(training), images(count, seed)
+    parts = evaluate(model, x, loss_fn, noise, batch_size)
+    network, rows = model.double().eval(), []
+    torch.manual_seed(noise)
+    for batch in x.double().split(batch_size):
+        mu, logvar = network.encoder(batch)
+        z = mu + torch.randn(mu.shape).double() * logvar.exp().sqrt()
+        rows += [[part.item() for part in loss_fn(network.decoder(z), batch, mu, logvar)]] * len(batch)
+    assert parts == pytest.approx(np.mean(rows, axis=0), rel=1e-5, abs=1e-5)
 
 
 # fit
@@ -259,25 +322,46 @@ def test_evaluation_of_nothing_is_refused():
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_the_history_holds_three_floats_an_epoch_that_add_up(epochs, device):
     history = run(build().to(device), epochs=epochs)
-    assert list(history) == ["train", "held_out"]
+    assert list(history) == ["train", "test"]
     for rows in history.values():
         assert [[type(part) for part in row] for row in rows] == [[float] * 3] * epochs
         assert [loss for loss, *_ in rows] == pytest.approx([recon + 0.1 * kl for _, recon, kl in rows])
 
 
-def test_the_held_out_row_of_an_epoch_is_its_evaluation():
-    model, held_out, seen = build(), images(3, seed=1), []
-    history = run(
-        model, held_out, loss_fn=elbo_loss, after_epoch=lambda _: seen.append(evaluate(model, held_out, elbo_loss))
-    )
-    assert history["held_out"] == seen[1:]
+def test_the_test_row_of_an_epoch_is_its_evaluation():
+    model, x, seen = build(), images(3, seed=1), []
+    history = run(model, x, loss_fn=elbo_loss, after_epoch=lambda _: seen.append(evaluate(model, x, elbo_loss)))
+    assert history["test"] == seen[1:]
+
+
+@given(SEEDS, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.booleans(), LOSSES)
+def test_a_run_is_its_epochs(seed, count, batch_size, epochs, one_cycle, loss_fn):
+    model, x, test_images, called = build(seed=seed), images(count, seed), images(3, seed=1), []
+    twin = copy.deepcopy(model)
+    options = dict(epochs=epochs, one_cycle=one_cycle, loss_fn=loss_fn, after_epoch=called.append)
+    torch.manual_seed(0)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    history = run(model, test_images, optimizer, loader=Loader(x, x, batch_size), **options)
+
+    torch.manual_seed(0)
+    speed.prepare(twin)
+    loader, optimizer = Loader(x, x, batch_size), torch.optim.SGD(twin.parameters(), 1e-3)
+    steps = dict(total_steps=epochs * len(loader), cycle_momentum=False)
+    after_step = OneCycleLR(optimizer, 1e-3, **steps).step if one_cycle else None
+    rows = {"train": [], "test": []}
+    for _ in range(epochs):
+        with speed.quick_convolutions(twin):
+            rows["train"].append(train_epoch(twin, loader, optimizer, loss_fn, after_step=after_step))
+        rows["test"].append(evaluate(twin, test_images, loss_fn))
+    assert history == rows and called == list(range(epochs + 1))
+    assert torch.equal(everything(model), everything(twin))
 
 
 def test_the_same_seed_gives_the_same_numbers():
     assert run(build(seed=3)) == run(build(seed=3)) != run(build(seed=4))
 
 
-def test_the_held_out_images_are_never_trained_on():
+def test_the_test_images_are_never_trained_on():
     models = [build(), build()]
     for seed, model in enumerate(models):
         torch.manual_seed(0)
@@ -364,7 +448,7 @@ def test_after_epoch_is_called_before_training_and_after_every_epoch():
 def test_ctrl_c_in_after_epoch_returns_the_history_so_far(calls, epochs_done):
     model, stop = build(), stopping(calls, KeyboardInterrupt)
     history = run(model, epochs=4, after_epoch=lambda _: stop())
-    assert {name: len(rows) for name, rows in history.items()} == {"train": epochs_done, "held_out": epochs_done}
+    assert {name: len(rows) for name, rows in history.items()} == {"train": epochs_done, "test": epochs_done}
     still_works(model)
 
 
@@ -372,7 +456,7 @@ def test_ctrl_c_in_after_epoch_returns_the_history_so_far(calls, epochs_done):
 def test_ctrl_c_in_a_step_returns_the_history_so_far(calls, epochs_done):
     model, stop = build(), stopping(calls, KeyboardInterrupt)
     history = run(model, epochs=4, train_step=lambda *args: stop() or train_step(*args))
-    assert {name: len(rows) for name, rows in history.items()} == {"train": epochs_done, "held_out": epochs_done}
+    assert {name: len(rows) for name, rows in history.items()} == {"train": epochs_done, "test": epochs_done}
     still_works(model)
 
 
@@ -384,12 +468,12 @@ def test_ctrl_c_between_training_and_evaluation_keeps_both_lists_in_step():
 
     history = run(model, epochs=4, loss_fn=loss_fn)
     still_works(model)
-    assert len(history["train"]) == len(history["held_out"])
+    assert len(history["train"]) == len(history["test"])
 
 
 def still_works(model):
     assert all(map(math.isfinite, evaluate(model, images(3))))
-    assert len(run(model, epochs=1)["held_out"]) == 1
+    assert len(run(model, epochs=1)["test"]) == 1
 
 
 @pytest.mark.parametrize(("cap", "epochs_run"), [("1", 1), ("2", 2), ("50", 3), ("", 3)])
@@ -405,38 +489,21 @@ def test_a_cap_that_is_no_positive_whole_number_is_refused_before_training(cap, 
         run(build(), train_step=lambda *args: pytest.fail("trained"))
 
 
-@pytest.mark.parametrize("cap", ["", "5"])
-@pytest.mark.parametrize("epochs", [0, -1, 2.5])
-def test_epochs_that_are_no_positive_whole_number_are_refused_by_name(epochs, cap, monkeypatch):
-    monkeypatch.setenv("VAE_TUTORIAL_EPOCHS", cap)
-    with pytest.raises(ValueError, match=rf"^epochs must be .*at least 1, but is {epochs}"):
-        run(build(), epochs=epochs)
-
-
-@pytest.mark.parametrize("one_cycle", [None, "no", torch.ones(2)])
-def test_a_schedule_that_is_neither_chosen_nor_not_is_refused(one_cycle):
-    with pytest.raises(TypeError, match="^one_cycle must be True or False, but is "):
-        run(build(), one_cycle=one_cycle, train_step=lambda *args: pytest.fail("trained"))
-
-
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_run_whose_loss_is_not_finite_is_ended(loss):
     with pytest.raises(FloatingPointError, match=f"The loss is {loss}: the weights are lost"):
         run(build(), loss_fn=lambda recon, x, mu, logvar: (loss * recon.sum().abs(), mu.sum(), logvar.sum()))
 
 
-def test_an_optimizer_that_lacks_weights_is_refused():
+@pytest.mark.parametrize(
+    ("weights_of", "missing"),
+    [(lambda model: model.encoder, "decoder.conv1.weight"), (lambda model: build(), "encoder.conv1.weight")],
+)
+def test_an_optimizer_that_lacks_weights_of_the_model_is_refused(weights_of, missing):
     model = build()
-    with pytest.raises(ValueError) as error:
-        run(model, optimizer=optimize(model.encoder))
-    lacking = len(list(model.decoder.parameters()))
-    for piece in (f"does not hold {lacking}", "decoder.conv1.weight the first", "build it from model.parameters()"):
-        assert piece in str(error.value)
-
-
-def test_an_optimizer_of_another_model_is_refused():
-    with pytest.raises(ValueError, match="encoder.conv1.weight the first"):
-        run(build(), optimizer=optimize(build()))
+    with pytest.raises(AssertionError) as error:
+        run(model, optimizer=optimize(weights_of(model)), train_step=lambda *args: pytest.fail("trained"))
+    assert str(error.value).startswith(f"the optimizer lacks {missing}: build it from model.parameters()")
 
 
 def test_weights_that_are_not_trained_may_be_missing_in_the_optimizer():
@@ -448,12 +515,12 @@ def test_weights_that_are_not_trained_may_be_missing_in_the_optimizer():
 
 
 def test_a_history_that_is_given_is_filled_in_place():
-    history = {"train": [], "held_out": []}
+    history = {"train": [], "test": []}
     assert run(build(), history=history) is history
     assert [len(rows) for rows in history.values()] == [2, 2]
 
 
-def test_a_history_that_holds_epochs_is_gone_on_with():
+def test_a_previous_history_is_resumed():
     model, seen = build(), []
     optimizer = optimize(model)
     history = run(model, optimizer=optimizer, epochs=2, one_cycle=False)
@@ -463,10 +530,22 @@ def test_a_history_that_holds_epochs_is_gone_on_with():
     assert all(history[part][:2] == first[part] and len(history[part]) == 5 for part in first)
 
 
-def test_a_history_without_the_optimizer_that_made_it_is_refused():
-    history = run(build(), epochs=1)
-    with pytest.raises(ValueError, match="^history holds epochs, but optimizer does not know their one-cycle schedule"):
-        run(build(), epochs=2, history=history)
+@pytest.mark.parametrize("one_cycle", [True, False])
+def test_a_run_that_is_stopped_after_an_epoch_and_resumed_is_the_whole_run(one_cycle):
+    def stop(epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    whole, halved = build(), build()
+    optimizer, loader = optimize(halved), load()
+    torch.manual_seed(0)
+    wanted = run(whole, epochs=4, one_cycle=one_cycle)
+    torch.manual_seed(0)
+    options = dict(optimizer=optimizer, loader=loader, epochs=4, one_cycle=one_cycle)
+    history = run(halved, after_epoch=stop, **options)
+    assert [len(rows) for rows in history.values()] == [2, 2]
+    assert run(halved, history=history, **options) == wanted
+    assert torch.equal(everything(halved), everything(whole))
 
 
 def test_a_history_that_holds_all_epochs_is_not_trained_on():
@@ -497,7 +576,7 @@ def test_weights_lost_in_the_last_step_of_an_epoch_are_no_result():
                 model.decoder.conv4.bias.fill_(math.nan)
         return parts
 
-    history = {"train": [], "held_out": []}
+    history = {"train": [], "test": []}
     with pytest.raises(FloatingPointError, match="The loss is nan: the weights are lost.*below 1.0e-02"):
         run(model, history=history, train_step=step)
-    assert history == {"train": [], "held_out": []}
+    assert history == {"train": [], "test": []}

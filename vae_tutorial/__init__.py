@@ -8,9 +8,7 @@ latent     codes: encode, average, walk, draw, map, directions
 metrics    ELBO in nats, tighter bounds, KL by sampling, classifier probes, AUROC
 plots      pictures and animations
 speed      faster training on a CPU, with the same results
-checkpoint save_checkpoint, load_checkpoint: written whole or not at all
-parallel   one run on several processes
-__main__   python -m vae_tutorial trains without a notebook
+__main__   python -m vae_tutorial trains without a notebook, resumes, runs on several processes
 checks     compare an answer to an exercise with the finished version, one module per notebook
 authoring  make exercise notebooks from solution notebooks, and a table of grades from submissions
 

@@ -1,4 +1,4 @@
-"""Several processes, held against one that goes through the same parts; and what a process that dies leaves."""
+"""Several processes, held against one that goes through the same shards; and what a process that dies leaves."""
 
 import copy
 import os
@@ -10,9 +10,13 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_main import SMALL, names, weights
+from torch.nn.parallel import DistributedDataParallel
 
-from vae_tutorial import parallel
+from vae_tutorial import __main__ as program
+from vae_tutorial import speed
 from vae_tutorial.data import Loader
 from vae_tutorial.loss import vae_loss
 from vae_tutorial.model import VAE, Decoder, Encoder
@@ -38,6 +42,12 @@ def tensors(model):
     return {name: value.detach().clone() for name, value in {**model.state_dict(), **gradients}.items()}
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def one_of_two(rank, port, folder):
     """Train on one of two processes; write what the model and the loss are after every step."""
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
@@ -45,24 +55,35 @@ def one_of_two(rank, port, folder):
     model, optimizer = build()
     torch.manual_seed(10 + rank)
     rows = []
-    with parallel.joined(torch.device("cpu")):
-        shared = parallel.share(model).train()
-        for x, _ in parallel.Part(load(), *parallel.place()):
-            parts = parallel.shared_step(shared, x, optimizer, vae_loss)
-            rows.append((parts, tensors(model)))
-        assert parallel.collect(rank) == [0, 1]
-        assert evaluate(shared, load().images) == evaluate(model, load().images)
+    program.RANK, program.WORLD_SIZE = rank, 2
+    program.join(torch.device("cpu"))
+    speed.prepare(model)
+    shared = DistributedDataParallel(model).train()
+    for x, _ in program.Shard(load()):
+        parts = program.shared_step(shared, x, optimizer, vae_loss)
+        rows.append((parts, tensors(model)))
+    assert program.gather(rank) == [0, 1]
+    assert evaluate(shared, load().images) == evaluate(model, load().images)
     torch.save(rows, f"{folder}/{rank}.pt")
 
 
+def shard(loader, rank, world_size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "RANK", rank)
+        patch.setattr(program, "WORLD_SIZE", world_size)
+        whole = program.Shard(loader)
+        assert len(whole) == len(list(whole))
+        return list(program.Shard(loader))
+
+
 def both_on_one():
-    """Go through the same parts one after the other; return the same rows."""
+    """Go through the same shards one after the other; return the same rows."""
     model, optimizer = build()
     model.train()
-    loaders = [parallel.Part(load(), rank, 2) for rank in range(2)]
+    shards = [shard(load(), rank, 2) for rank in range(2)]
     noise = [torch.Generator().manual_seed(10 + rank).get_state() for rank in range(2)]
     rows = []
-    for (x0, _), (x1, _) in zip(*loaders, strict=True):
+    for (x0, _), (x1, _) in zip(*shards, strict=True):
         other = copy.deepcopy(model)  # with the weights and BatchNorm statistics of the first
         results = []
         for rank, (net, x) in enumerate([(model, x0), (other, x1)]):
@@ -85,9 +106,7 @@ def both_on_one():
 def two(tmp_path_factory):
     """Run two processes; return the rows of each."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     work = torch.multiprocessing.get_context("spawn")
     processes = [work.Process(target=one_of_two, args=(rank, port, folder), daemon=True) for rank in range(2)]
     for process in processes:
@@ -98,7 +117,8 @@ def two(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-def test_two_processes_do_what_one_does_with_the_same_parts_and_noise(two):
+@pytest.mark.slow
+def test_two_processes_do_what_one_does_with_the_same_shards_and_noise(two):
     wanted = both_on_one()
     assert len(two[0]) == len(wanted) == STEPS
     for (parts, state), (wanted_parts, wanted_state) in zip(two[0], wanted, strict=True):
@@ -107,6 +127,7 @@ def test_two_processes_do_what_one_does_with_the_same_parts_and_noise(two):
             torch.testing.assert_close(state[name], value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 def test_both_processes_have_the_same_loss_gradients_and_weights(two):
     for (parts, state), (other_parts, other_state) in zip(*two, strict=True):
         assert parts == other_parts
@@ -114,25 +135,18 @@ def test_both_processes_have_the_same_loss_gradients_and_weights(two):
         assert len(shared) > 40 and all(torch.equal(state[name], other_state[name]) for name in shared)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
-@pytest.mark.parametrize(("images", "batch_size"), [(12, 4), (13, 4), (14, 4), (5, 8), (2, 8)])
-def test_the_parts_of_a_batch_are_equal_and_no_image_is_in_two(images, batch_size, count):
-    loader = Loader(torch.zeros(images, 1), torch.arange(images), batch_size, seed=None)
-    parts = [parallel.Part(loader, rank, count) for rank in range(count)]
-    batches = [[labels.tolist() for _, labels in part] for part in parts]
-    assert [len(part) for part in parts] == [len(rows) for rows in batches]
-    assert all(len({len(rows) for rows in together}) == 1 for together in zip(*batches, strict=True))
-    seen = [label for rows in batches for labels in rows for label in labels]
-    assert len(set(seen)) == len(seen)
-    assert len(seen) == sum(len(labels) // count * count for _, labels in loader)
+@given(st.integers(1, 20), st.integers(1, 3), st.integers(1, 7))
+def test_shards_together_are_the_batches(images, batches, world_size):
+    def loader():
+        return Loader(10 * torch.arange(images)[:, None].float(), torch.arange(images), batches * world_size, seed=None)
 
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_parts_images_are_those_of_its_labels(count):
-    numbers = torch.arange(10)
-    loader = Loader(numbers[:, None].float(), numbers, 4)
-    for rank in range(count):
-        assert all(torch.equal(x[:, 0].long(), labels) for x, labels in parallel.Part(loader, rank, count))
+    even = [[part[: len(part) // world_size * world_size] for part in batch] for batch in loader()]
+    wanted = [batch for batch in even if len(batch[0])]
+    got = [shard(loader(), rank, world_size) for rank in range(world_size)]
+    assert [len(rows) for rows in got] == [len(wanted)] * world_size
+    for whole, *pieces in zip(wanted, *got, strict=True):
+        for part, *shares in zip(whole, *pieces, strict=True):
+            assert torch.equal(torch.stack(shares, dim=1).flatten(0, 1), part)  # one image of each in turn
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -157,18 +171,19 @@ def torchrun(folder, code="", *options):
 # one of the processes sends a signal, to itself or to torchrun, and waits for what comes of it
 KILL = """
 import os, signal, time
-step, count = program.parallel.shared_step, iter(range(100))
+step, count = program.shared_step, iter(range(100))
 
 def kill_in_the_fourth_step(*args):
-    if program.parallel.place()[0] == RANK and next(count) == 3:
+    if program.RANK == RANK and next(count) == 3:
         os.kill(os.WHOM(), signal.HOW)
         time.sleep(300)
     return step(*args)
 
-program.parallel.shared_step = kill_in_the_fourth_step
+program.shared_step = kill_in_the_fourth_step
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills a process by a signal that Windows lacks")
 @pytest.mark.parametrize(
     "rank, whom, how",
@@ -177,9 +192,9 @@ program.parallel.shared_step = kill_in_the_fourth_step
 )
 def test_a_killed_process_ends_the_run_with_a_sentence_and_resume_goes_on(whole, tmp_path, rank, whom, how):
     status, words = torchrun(tmp_path, KILL.replace("RANK", rank).replace("WHOM", whom).replace("HOW", how))
-    assert status != 0 and f"python -m vae_tutorial: {parallel.LOST}" in words
+    assert status != 0 and f"python -m vae_tutorial: {program.LOST}" in words
     status, words = torchrun(tmp_path, "", "--resume")
-    assert status == 0 and words.count("after epoch 3, held-out") == 1
+    assert status == 0 and words.count("after epoch 3, test images") == 1
     assert words.count("epoch 2/3") > 0 and "epoch 1/3" not in words
     for got, want in zip(weights(tmp_path / "run"), weights(whole[0] / "run"), strict=True):
         torch.testing.assert_close(got, want)
@@ -194,34 +209,39 @@ def whole(tmp_path_factory):
     return folder, words
 
 
+@pytest.mark.slow
 def test_progress_and_files_come_from_the_first_process_alone(whole):
     tmp_path, words = whole
     bars = re.findall(r"^ +0% \|", words, re.MULTILINE)  # drawn once, before the epoch is named
     assert len(bars) == words.count("written to") == 1
     assert "UserWarning" not in words  # DistributedDataParallel warns when weights and gradients differ in layout
     assert names(tmp_path / "run") == ["checkpoint.pt", "history.csv", "pictures.png"]
-    assert len(torch.load(tmp_path / "run" / "checkpoint.pt")["noise"]) == 2
+    assert len(torch.load(tmp_path / "run" / "checkpoint.pt")["random_states"]) == 2
 
 
+@pytest.mark.slow
 def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(tmp_path):
     status, words = torchrun(tmp_path, "", "--batch-size", "21")
     assert status != 0 and "--batch-size is 21: it must be a multiple of the 2 processes" in words
 
 
 @pytest.mark.parametrize("name", ["DistBackendError", "DistNetworkError", "DistStoreError"])
-def test_a_lost_process_is_told_in_a_sentence(monkeypatch, name):
-    def lose(*_, **__):
+def test_a_lost_process_is_told_in_a_sentence(monkeypatch, capsys, name):
+    def lose(*_):
         raise getattr(torch.distributed, name)("no answer")
 
-    monkeypatch.setattr(torch.distributed, "init_process_group", lose)
-    with pytest.raises(ConnectionError, match=re.escape(parallel.LOST)), parallel.joined(torch.device("cpu")):
-        pytest.fail("joined")
+    monkeypatch.setattr(program, "train", lose)
+    assert program.main([]) == 1
+    assert f"python -m vae_tutorial: {program.LOST}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("device", [torch.device("meta"), "cpu", None])
-def test_a_device_without_a_backend_is_refused(device):
-    with (
-        pytest.raises(ValueError, match=f"run on cpu or cuda, but the device is {device}: give"),
-        parallel.joined(device),
-    ):
-        pytest.fail("joined")
+def test_an_error_that_is_not_expected_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(program, "train", lambda options: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):
+        program.main([])
+
+
+def test_a_device_that_processes_cannot_share_is_refused(monkeypatch):
+    monkeypatch.setattr(program, "WORLD_SIZE", 2)
+    with pytest.raises(ValueError, match="--device meta cannot be used .*several processes run on cpu or cuda"):
+        program.choose_device("meta")
