@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vae_tutorial import latent, metrics
 from vae_tutorial.checks import Check, Exercise, Wrong
-from vae_tutorial.checks.compare import expect_tensor, name_mistake, on_meta, same, unchanged
+from vae_tutorial.checks.compare import expect_tensor, name_mistake, on_meta, same, unchanged, wrong_losses
 from vae_tutorial.model import ConditionalVAE, Decoder, Encoder, build_cvae, join_labels
 
 # 5.1 the label in encoder and decoder
@@ -486,47 +486,6 @@ def _name_fitted(got, start, codes, labels, num_classes):
     if not same(gradients, right.chunk(2)[1]):
         times = (gradients.norm() / right.chunk(2)[1].norm()).item()
         raise Wrong(f"The loss is not the mean cross-entropy, but about {times:.3g} times that.")
-
-
-def wrong_losses(labels, num_classes):
-    """List losses that are not the cross-entropy, as functions of the scores, and what to say of each."""
-    one_hot, known = F.one_hot(labels, num_classes).float(), "cross_entropy takes them as they are"
-    squared = "That is the squared error, not the cross-entropy."
-    return [
-        (
-            lambda scores: F.cross_entropy(scores.softmax(1), labels),
-            "The scores go through a softmax twice: cross_entropy does it itself.",
-        ),
-        (
-            lambda scores: F.cross_entropy(scores.softmax(0), labels),
-            f"The scores go through a softmax first, and over the codes: {known}.",
-        ),
-        *(
-            (lambda scores, f=f: F.cross_entropy(f(scores), labels), f"The scores go through a {name} first: {known}.")
-            for name, f in (("sigmoid", torch.sigmoid), ("tanh", torch.tanh), ("relu", torch.relu))
-        ),
-        (
-            lambda scores: F.cross_entropy(scores, labels, reduction="sum"),
-            "The cross-entropy is summed over the codes: take the mean.",
-        ),
-        (lambda scores: -F.cross_entropy(scores, labels), "The loss has the wrong sign: it is made small."),
-        (
-            lambda scores: F.nll_loss(scores, labels),
-            "nll_loss wants logarithms of probabilities, and gets scores: cross_entropy takes scores.",
-        ),
-        (
-            lambda scores: F.nll_loss(scores.softmax(1), labels),
-            "The logarithm is missing: minus the probability of the right class is no cross-entropy.",
-        ),
-        (lambda scores: F.mse_loss(scores, one_hot), squared),
-        (lambda scores: F.mse_loss(scores.softmax(1), one_hot), squared),
-        (
-            lambda scores: F.binary_cross_entropy_with_logits(scores, one_hot),
-            "That asks yes or no for every class by itself; one class out of several is asked for.",
-        ),
-        (lambda scores: F.multi_margin_loss(scores, labels), "That is a margin loss, not the cross-entropy."),
-        (lambda scores: 0 * scores.sum(), "The probe has not moved: does the loss depend on its scores?"),
-    ]
 
 
 def _judge_accuracy(answer):

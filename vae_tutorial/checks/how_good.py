@@ -21,8 +21,8 @@ from vae_tutorial.checks.compare import (
     same,
     unchanged,
     uniform,
+    wrong_losses,
 )
-from vae_tutorial.checks.conditional import wrong_losses
 from vae_tutorial.latent import class_means
 from vae_tutorial.loss import kl_divergence
 from vae_tutorial.metrics import elbo, gaussian_log_likelihood, linear_probe
