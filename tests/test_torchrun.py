@@ -71,9 +71,9 @@ def shard(loader, rank, world_size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "RANK", rank)
         patch.setattr(program, "WORLD_SIZE", world_size)
-        whole = program.Shard(loader)
-        assert len(whole) == len(list(whole))
-        return list(program.Shard(loader))
+        rows = list(program.Shard(loader))
+        assert len(program.Shard(loader)) == len(rows)
+        return rows
 
 
 def both_on_one():
@@ -174,7 +174,7 @@ import os, signal, time
 step, count = program.shared_step, iter(range(100))
 
 def kill_in_the_fourth_step(*args):
-    if program.RANK == RANK and next(count) == 3:
+    if program.RANK == WHICH and next(count) == 3:
         os.kill(os.WHOM(), signal.HOW)
         time.sleep(300)
     return step(*args)
@@ -191,7 +191,7 @@ program.shared_step = kill_in_the_fourth_step
     ids=["the first process", "the second process", "torchrun"],
 )
 def test_a_killed_process_ends_the_run_with_a_sentence_and_resume_goes_on(whole, tmp_path, rank, whom, how):
-    status, words = torchrun(tmp_path, KILL.replace("RANK", rank).replace("WHOM", whom).replace("HOW", how))
+    status, words = torchrun(tmp_path, KILL.replace("WHICH", rank).replace("WHOM", whom).replace("HOW", how))
     assert status != 0 and f"python -m vae_tutorial: {program.LOST}" in words
     status, words = torchrun(tmp_path, "", "--resume")
     assert status == 0 and words.count("after epoch 3, test images") == 1

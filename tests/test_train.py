@@ -347,7 +347,7 @@ def test_a_run_is_its_epochs(seed, count, batch_size, epochs, one_cycle, loss_fn
     speed.prepare(twin)
     loader, optimizer = Loader(x, x, batch_size), torch.optim.SGD(twin.parameters(), 1e-3)
     steps = dict(total_steps=epochs * len(loader), cycle_momentum=False)
-    after_step = OneCycleLR(optimizer, 1e-3, **steps).step if one_cycle else None
+    after_step = OneCycleLR(optimizer, 1e-3, **steps).step if one_cycle else lambda: None
     rows = {"train": [], "test": []}
     for _ in range(epochs):
         with speed.quick_convolutions(twin):
@@ -528,6 +528,14 @@ def test_a_previous_history_is_resumed():
     options = dict(optimizer=optimizer, epochs=5, one_cycle=False, after_epoch=seen.append, history=history)
     assert run(model, **options) is history and seen == [3, 4, 5]
     assert all(history[part][:2] == first[part] and len(history[part]) == 5 for part in first)
+
+
+@pytest.mark.parametrize("one_cycle", [True, False])
+def test_a_process_that_shows_no_bar_trains_as_one_that_does(one_cycle, monkeypatch, capsys):
+    shown = run(build(), one_cycle=one_cycle)
+    assert capsys.readouterr().out
+    monkeypatch.setenv("RANK", "1")
+    assert run(build(), one_cycle=one_cycle) == shown and not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("one_cycle", [True, False])
