@@ -272,17 +272,22 @@ def test_evaluation_samples_the_code_of_a_vae_inside_another_module(around, trai
     assert evaluate(around(build()).train(training), images(7)) == evaluate(build(), images(7))
 
 
-def with_dropout():
+class OwnDropout(nn.Dropout):
+    """A layer of one's own, derived from one of PyTorch's."""
+
+
+def with_dropout(layer=nn.Dropout):
     """Return a model with layers that behave otherwise in train mode, their parts in different modes."""
     vae = build()
-    vae.encoder = nn.Sequential(nn.Dropout(0.5), vae.encoder)
+    vae.encoder = nn.Sequential(layer(0.5), vae.encoder)
     vae.encoder.eval()
     vae.decoder.bn2.eval()
     return vae
 
 
-def test_evaluation_keeps_dropout_and_batchnorm_in_eval_mode():
-    seen, model = [], with_dropout()
+@pytest.mark.parametrize("layer", [nn.Dropout, OwnDropout])
+def test_evaluation_keeps_dropout_and_batchnorm_in_eval_mode(layer):
+    seen, model = [], with_dropout(layer)
 
     def loss_fn(*parts):
         seen.extend(part.training for part in model.modules() if isinstance(part, nn.Dropout | nn.BatchNorm2d))

@@ -183,7 +183,8 @@ def traverse(code, dim, values):
 def attribute_direction(codes, values, labels):
     """Return the direction in which a value grows: a difference within each class, averaged over the classes.
 
-    codes: (N, D); values: (N,), measured on the images; labels: (N,), at least two of each class -> (D,).
+    codes: (N, D); values: (N,), measured on the images; labels: (N,) -> (D,).
+    In every class some values must lie above its median.
     Source: Larsen et al. 2016 for the difference of means; White 2016 for why not over all classes.
     """
     directions = []

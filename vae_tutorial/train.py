@@ -12,6 +12,8 @@ from functools import partial
 import torch
 from IPython import get_ipython
 from IPython.display import Pretty, display
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from vae_tutorial import speed
@@ -61,11 +63,11 @@ def evaluate(model, images, loss_fn=vae_loss, seed=0, batch_size=500):
     mode. The model's mode and the global random state are restored.
     """
     device = next(model.parameters()).device
-    model = getattr(model, "module", model)  # the model inside DistributedDataParallel
+    model = model.module if isinstance(model, DistributedDataParallel) else model
     rows = []
     with eval_mode(model), _own_noise(seed, device):
-        for part in model.modules():  # the models of this tutorial sample z in train mode
-            part.training = not type(part).__module__.startswith("torch.nn.")  # PyTorch's layers stay in eval mode
+        for part in model.modules():
+            part.training = not _is_layer(part)  # in train mode the models of this tutorial sample z
         for x in images.split(batch_size):
             x = x.to(device)
             recon, mu, logvar = model(x)
@@ -123,6 +125,11 @@ def capped(epochs):
     if not cap.isdecimal() or int(cap) < 1:
         raise ValueError(f"VAE_TUTORIAL_EPOCHS must be a whole number of at least 1, but is {cap!r}.")
     return min(epochs, int(cap))
+
+
+def _is_layer(module):
+    """Tell whether a module is one of PyTorch's own, such as BatchNorm or Dropout, or derived from one."""
+    return any(kind.__module__.startswith("torch.nn.") for kind in type(module).__mro__ if kind is not nn.Module)
 
 
 def _mean_over_images(rows):
