@@ -7,7 +7,8 @@ import torch
 from hypothesis import HealthCheck, settings
 
 # where other programs run too, two threads wait for each other most of the time
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in the processes that tests start
+torch.set_num_threads(1)  # in this one
 
 os.environ.setdefault("no_proxy", "127.0.0.1,localhost")  # servers of the tests
 
