@@ -153,16 +153,18 @@ def test_a_solution_can_be_run_in_place(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_the_digits(tmp_path):
+def test_the_wheel_carries_the_digits_and_the_explorer(tmp_path):
     wheel = [*last_part("pip wheel"), "--no-build-isolation", "--wheel-dir", str(tmp_path / "dist")]
     subprocess.run(wheel, cwd=ROOT, check=True, capture_output=True)
     (built,) = (tmp_path / "dist").iterdir()
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path / "site"), str(built)]
     subprocess.run(install, check=True, capture_output=True)
-    code = "import vae_tutorial.data as d; print(d.__file__, len(d.load_images().train_images), sep=chr(10))"
+    code = "import vae_tutorial.data as d; print(d.__file__, len(d.load_images().train_images), sep=chr(10))\n"
+    code += "import vae_tutorial.plots as p; print('const map' in p.SLIDERS)"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.stdout.splitlines() == [str(tmp_path / "site" / "vae_tutorial" / "data.py"), "4000"], done.stderr
+    wanted = [str(tmp_path / "site" / "vae_tutorial" / "data.py"), "4000", "True"]
+    assert done.stdout.splitlines() == wanted, done.stderr
 
 
 # an exercise of one's own

@@ -1,8 +1,8 @@
 """Train a VAE without a notebook: python -m vae_tutorial, or torchrun --nproc-per-node 2 -m vae_tutorial.
 
-The settings are those of notebook 01. The folder gets checkpoint.pt and history.csv after every epoch, and pictures.png
-at the end. --resume continues a run that was stopped or killed. Under torchrun each process takes its shard of every
-batch, DistributedDataParallel averages their gradients, and all take the same step.
+The settings are those of notebook 01. The folder gets checkpoint.pt and history.csv before training and after every
+epoch, and pictures.png at the end. --resume continues a run that was stopped or killed. Under torchrun each process
+takes its shard of every batch, DistributedDataParallel averages their gradients, and all take the same step.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def choose_device(name):
         torch.ones(1, device=device).cpu()  # a device that is missing, full, or too old for this PyTorch fails here
     except (RuntimeError, AssertionError) as error:
         problem = str(error).splitlines()[0]
-        raise ValueError(f"--device {name or best} cannot be used ({problem}): try {best}, or cpu.") from None
+        raise ValueError(f"--device {name or best} cannot be used ({problem}): try --device cpu.") from None
     return device
 
 
@@ -86,7 +86,7 @@ def train(options):
     settings = {name: getattr(options, name) for name in ("dataset", "batch_size", "lr", "seed")}
     settings |= {"epochs": capped(options.epochs), "device": device.type, "processes": WORLD_SIZE}
     history = {"train": [], "test": []}
-    if path.exists():
+    if options.resume and path.exists():
         history = load_checkpoint(path, settings, model, optimizer, loader)
 
     def save(epoch):
@@ -97,7 +97,7 @@ def train(options):
             write_history(options.folder / "history.csv", history)
 
     how = dict(optimizer=optimizer, epochs=options.epochs, after_epoch=save, history=history)
-    fit_together(model, loader, data.test_images, device, how)
+    fit_together(model, loader, data.test_images, device, how)  # it fills history
     if RANK == 0:
         write_history(options.folder / "history.csv", history)  # a killed run may lack its last line
         draw(options.folder / "pictures.png", model, data.test_images)
@@ -106,9 +106,10 @@ def train(options):
 
 
 def fit_together(model, loader, test_images, device, how):
-    """Call fit, in this process alone or together with the others."""
+    """Call fit with the options of how, in this process alone or together with the others."""
     if WORLD_SIZE == 1:
-        return fit(model, loader, test_images, **how)
+        fit(model, loader, test_images, **how)
+        return
     join(device)
     speed.prepare(model)  # before it is wrapped: the buffers of the gradients take the weights' order in memory
     fit(DistributedDataParallel(model), Shard(loader), test_images, train_step=shared_step, **how)
@@ -119,7 +120,7 @@ def fit_together(model, loader, test_images, device, how):
 def join(device):
     """Let the processes find each other: gloo between CPUs, nccl between CUDA devices."""
     if device.type == "cpu":
-        # torchrun ends the other processes by this signal; one that waits for a graphics card would not see it
+        # torchrun ends the other processes by this signal; one that waits for a card would not come to run a handler
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"\npython -m vae_tutorial: {LOST}"))
     else:
         torch.cuda.set_device(device)
@@ -180,13 +181,16 @@ def save_checkpoint(path, state):
 def load_checkpoint(path, settings, model, optimizer, loader):
     """Bring model, optimizer, loader and generators to where a checkpoint left them; return its history.
 
-    Nothing in the file is run. Raises ValueError for a broken file and for one of a run with other settings.
+    It restores the weights, BatchNorm's averages, Adam's moments, the order of the images and the random states. The
+    place in the schedule follows from the history. Nothing in the file is run. Raises ValueError for a broken file and
+    for one of a run with other settings.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     try:
         with zipfile.ZipFile(path) as file:  # torch.load does not look at the checksums in the file
             assert file.testzip() is None, "a checksum is wrong"
         state = torch.load(path, map_location="cpu", weights_only=True)
+        assert isinstance(state, dict), "it holds no dict"
         for name, value in settings.items():
             was = state["settings"][name]
             assert was == value, f"it is of a run with {name} = {was}, but {name} is {value}"
@@ -197,10 +201,10 @@ def load_checkpoint(path, settings, model, optimizer, loader):
         loader.generator.set_state(state["order"])
         set_random_state(next(model.parameters()).device, state["random_states"][RANK])
     except Exception as error:  # a broken or hostile file may raise anything
-        remedy = "give the settings of the run that wrote it, or choose another --folder."
+        remedy = "give the settings of the run that wrote it; if the file is broken, choose another --folder."
         raise ValueError(f"{path} cannot be resumed ({one_line(error)[:200]}): {remedy}") from None
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate  # the peak; fit finds its way in the schedule by the history
+        group["lr"] = rate  # a checkpoint made before training holds the schedule's first rate, not its peak
     return history
 
 
@@ -243,7 +247,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
-        lost = isinstance(error, dist.DistError) or "gloo" in str(error)  # gloo's message begins with a path
+        lost = isinstance(error, dist.DistError) or "gloo" in str(error)  # gloo raises a plain RuntimeError
         if isinstance(error, RuntimeError) and not lost:
             raise
         print(f"\npython -m vae_tutorial: {LOST if lost else error}", file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 DATASETS = ("mnist-5k", "mnist", "fashion-mnist")
 SHIPPED_FILE = "mnist_5k.npz"
 SHIPPED_SHA256 = "246e0c30eeea57c8d0037d3f38c8e00651ec204cc61b8022563e9aeeb9d756f4"
-SHA256 = {  # of the unpacked files; torchvision publishes the MD5 of the same files in packed form
+SHA256 = {  # of the unpacked files, in the order of Images; torchvision publishes the MD5 of the packed files
     "mnist": {
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -183,7 +183,7 @@ def _fetch(name, raw):
     for mirror in sorted(kind.mirrors, key=lambda url: not url.startswith("https:")):
         try:
             return _fetch_from(mirror, kind.resources, str(raw))
-        # the first three are subclasses of OSError, but do not come from the disk
+        # caught here, or _download would take the first three, subclasses of OSError, for a full disk
         except (URLError, TimeoutError, ConnectionError, HTTPException, RuntimeError, ValueError) as error:
             problems.append(f"{mirror}: {_one_line(error)}")
     raise ConnectionError("; ".join(problems))

@@ -53,6 +53,7 @@ def show_rows(rows, title=None, columns=None):
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     if columns:
+        # an image and its border are 34 pixels wide
         axes[0, 0].set_xticks([17 + 34 * index for index in range(count)], columns)
         axes[0, 0].tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
     if title is not None:
@@ -61,7 +62,7 @@ def show_rows(rows, title=None, columns=None):
 
 
 def plot_history(history):
-    """Draw the loss and its two parts after every epoch, on the training and on the test images.
+    """Draw the loss and its two parts, during every epoch on the training images, after it on the test images.
 
     history: {name: [(loss, recon_loss, kl_loss), ...]}, as fit returns it.
     """
@@ -161,7 +162,7 @@ class _Explorer:
 
 
 def _side(side):
-    """Describe a slider: its name, a text for every position, and whether it runs against the order of the images."""
+    """Describe a slider: its name, a text for every position, and whether it counts up while the images count down."""
     [(name, values)] = side.items()
     numbers = all(isinstance(value, float) for value in values)
     words = [f"{value:.2f}" if numbers else str(value) for value in values]

@@ -59,15 +59,17 @@ def train_epoch(model, loader, optimizer, loss_fn=vae_loss, train_step=train_ste
 def evaluate(model, images, loss_fn=vae_loss, seed=0, batch_size=500):
     """Return the mean (loss, recon_loss, kl_loss) over a set, as floats. fit measures the test loss this way.
 
-    images: (N, C, 32, 32) in [-1, 1]. z is sampled as in training, but the seed fixes the noise. BatchNorm is in eval
-    mode. The model's mode and the global random state are restored.
+    images: (N, C, 32, 32) in [-1, 1]. A VAE samples z as in training, since the loss that is minimised is that of
+    samples; the seed fixes the noise. BatchNorm and Dropout are in eval mode. The model's mode and the global random
+    state are restored.
     """
     device = next(model.parameters()).device
-    model = model.module if isinstance(model, DistributedDataParallel) else model
+    if isinstance(model, DistributedDataParallel):
+        model = model.module  # the wrapper would wait for the other processes
     rows = []
     with eval_mode(model), _own_noise(seed, device):
         for part in model.modules():
-            part.training = not _is_layer(part)  # in train mode the models of this tutorial sample z
+            part.training = not _is_layer(part)  # models in train mode, PyTorch's layers in eval mode
         for x in images.split(batch_size):
             x = x.to(device)
             recon, mu, logvar = model(x)
@@ -80,20 +82,23 @@ def fit(model, loader, test_images, *, optimizer, epochs=40, one_cycle=True, los
     """Train a model; return {"train": [...], "test": [...]}, a (loss, recon_loss, kl_loss) for every epoch.
 
     loader: gives (x, labels), x: (B, C, 32, 32) in [-1, 1]; test_images: (N, C, 32, 32), measured after each epoch.
-    With one_cycle, the learning rate rises to the optimizer's rate, then falls to nearly 0 (Smith & Topin 2018).
-    Without it, the rate is constant. after_epoch(epoch) is called with 0 before training, and after each epoch.
-    To resume, pass the previous history with its model and optimizer. VAE_TUTORIAL_EPOCHS limits the epochs. Ctrl-C
-    ends the run early; model and history stay usable. Raises FloatingPointError when the loss is no longer finite.
+    With one_cycle, the learning rate rises to the optimizer's for 30 % of the steps, then falls to nearly 0 (Smith &
+    Topin 2018). Without it, the rate is constant. after_epoch(epoch) is called with 0 before training, and after each
+    epoch. To resume, pass the previous history with its model and optimizer; epochs is the total, and history is
+    changed in place. VAE_TUTORIAL_EPOCHS limits the epochs. Ctrl-C ends the run early; model and history stay usable.
+    Raises FloatingPointError when the loss is no longer finite.
     """
     _check_weights(model, optimizer)
-    epochs, history = capped(epochs), {"train": [], "test": []} if history is None else history
+    epochs = capped(epochs)
+    history = {"train": [], "test": []} if history is None else history
     done = len(history["train"])
-    speed.prepare(model, optimizer)
     if done >= epochs:
         return history
+    speed.prepare(model, optimizer)
     with _progress_bar(epochs * len(loader), done * len(loader)) as bar, _rates_restored(optimizer) as rates:
         if one_cycle:
-            options = dict(total_steps=bar.total, cycle_momentum=False, last_epoch=bar.n - 1)
+            # what PyTorch calls last_epoch is the last step that was taken, -1 before the first
+            options = dict(total_steps=bar.total, cycle_momentum=False, last_epoch=done * len(loader) - 1)
             scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, **options)
 
         def after_step():
@@ -121,7 +126,9 @@ def fit(model, loader, test_images, *, optimizer, epochs=40, one_cycle=True, los
 
 def capped(epochs):
     """Return epochs, but at most VAE_TUTORIAL_EPOCHS if that is set."""
-    cap = os.environ.get("VAE_TUTORIAL_EPOCHS") or str(epochs)
+    cap = os.environ.get("VAE_TUTORIAL_EPOCHS")
+    if not cap:
+        return epochs
     if not cap.isdecimal() or int(cap) < 1:
         raise ValueError(f"VAE_TUTORIAL_EPOCHS must be a whole number of at least 1, but is {cap!r}.")
     return min(epochs, int(cap))
@@ -146,7 +153,7 @@ def _check_weights(model, optimizer):
 
 def _check_finite(loss, optimizer):
     if not math.isfinite(loss):
-        group = optimizer.param_groups[0]
+        group = optimizer.param_groups[0]  # the one-cycle schedule keeps its peak as max_lr
         raise FloatingPointError(
             f"The loss is {loss}: the weights are lost. Build the model and the optimizer anew, with a "
             f"learning rate below {group.get('max_lr', group['lr']):.1e}, and check that x lies in [-1, 1]."
@@ -178,7 +185,7 @@ class _Line:
 
     def __init__(self):
         self.handle = display(Pretty(""), display_id=True) if hasattr(get_ipython(), "kernel") else None
-        self.encoding = "utf-8" if self.handle else sys.stdout.encoding  # tqdm draws block characters, or # if it must
+        self.encoding = "utf-8" if self.handle else sys.stdout.encoding  # without blocks in it, tqdm draws "#"
 
     def write(self, text):
         if self.handle is None:
@@ -192,20 +199,25 @@ class _Line:
 
 def random_state(device):
     """Return the states of the random generators for a device: the CPU's, and the device's own if it is not the CPU."""
-    return [torch.get_rng_state(), *([] if device.type == "cpu" else [_generator(device)[0]()])]
+    states = [torch.get_rng_state()]
+    if device.type != "cpu":
+        get_state, _ = _generator(device)
+        states.append(get_state())
+    return states
 
 
 def set_random_state(device, states):
     """Restore the states that random_state returned."""
     torch.set_rng_state(states[0])
     if device.type != "cpu":
-        _generator(device)[1](states[1])
+        _, set_state = _generator(device)
+        set_state(states[1])
 
 
 def _generator(device):
     """Return the functions that get and set the state of the generator of a device; on CUDA, of that very card."""
     module = torch.get_device_module(device)
-    which = {"device": device} if device.type == "cuda" else {}
+    which = {"device": device} if device.type == "cuda" else {}  # MPS has one generator and takes no argument
     return partial(module.get_rng_state, **which), partial(module.set_rng_state, **which)
 
 
