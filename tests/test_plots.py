@@ -165,3 +165,8 @@ def test_nothing_stays_open_and_nothing_is_changed():
     plots.scatter(given.detach()[:, 0, 0, :2], torch.arange(4), ("a", "b"))
     plots.explore(given, {"a": range(2)}, {"b": range(2)})
     assert plt.get_fignums() == [] and torch.equal(given, before)
+
+
+def test_an_explorer_has_an_image_for_every_place():
+    with pytest.raises(AssertionError, match="3 images for 2 rows of 2"):
+        plots.explore(torch.zeros(3, 1, 4, 4), {"a": [1, 2]}, {"b": [1, 2]})

@@ -245,3 +245,10 @@ def test_a_device_that_processes_cannot_share_is_refused(monkeypatch):
     monkeypatch.setattr(program, "WORLD_SIZE", 2)
     with pytest.raises(ValueError, match="--device meta cannot be used .*several processes run on cpu or cuda"):
         program.choose_device("meta")
+
+
+def test_a_rank_without_other_processes_is_the_first():
+    program = "from vae_tutorial import __main__ as program; print(program.RANK, program.WORLD_SIZE)"
+    environment = {name: value for name, value in os.environ.items() if name != "WORLD_SIZE"} | {"RANK": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "0 1\n"

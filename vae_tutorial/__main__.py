@@ -24,7 +24,8 @@ from vae_tutorial.model import VAE, Decoder, Encoder, eval_mode
 from vae_tutorial.train import capped, fit, random_state, set_random_state, train_step
 
 WIDTH, LATENT_DIM, BETAS = 16, 128, (0.5, 0.99)
-RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun sets these
+WORLD_SIZE = int(os.environ.get("WORLD_SIZE", 1))  # torchrun sets this and the next
+RANK = int(os.environ["RANK"]) if WORLD_SIZE > 1 else 0
 LOST = "the run was stopped, or another process of it ended: the same command with --resume continues it"
 
 
@@ -188,14 +189,15 @@ def load_checkpoint(path, settings, model, optimizer, loader):
     rates = [group["lr"] for group in optimizer.param_groups]
     try:
         with zipfile.ZipFile(path) as file:  # torch.load does not look at the checksums in the file
-            assert file.testzip() is None, "a checksum is wrong"
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        assert isinstance(state, dict), "it holds no dict"
+            if file.testzip():
+                raise ValueError("a checksum is wrong")
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
         for name, value in settings.items():
-            was = state["settings"][name]
-            assert was == value, f"it is of a run with {name} = {was}, but {name} is {value}"
+            if (was := state["settings"][name]) != value:
+                raise ValueError(f"it is of a run with {name} = {was}, but {name} is {value}")
         history = {part: [tuple(map(float, row)) for row in state["history"][part]] for part in ("train", "test")}
-        assert len(history["train"]) == len(history["test"]), "its history has two lengths"
+        if len(history["train"]) != len(history["test"]):
+            raise ValueError("its history has two lengths")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         loader.generator.set_state(state["order"])

@@ -62,7 +62,7 @@ def slerp(start, end, num_steps):
     omega = torch.acos(cosine.clamp(-1, 1))
     if not torch.sin(omega) > 1e-3:  # also where omega is nan
         return interpolate(start, end, num_steps)
-    # the formula above: (num_steps, D)
+    # the formula of slerp, with omega for the angle: (num_steps, D)
     return (torch.sin((1 - t) * omega) * start + torch.sin(t * omega) * end) / torch.sin(omega)
 
 

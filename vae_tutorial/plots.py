@@ -126,6 +126,7 @@ def explore(images, columns, rows, alt="explorer"):
     """
     sides = [_side(columns), _side(rows)]
     count, tall = (len(side["words"]) for side in sides)
+    assert len(images) == count * tall, f"{len(images)} images for {tall} rows of {count}"
     grid = make_grid(_unit(images), nrow=count, padding=0)
     return _Explorer(_sprite(grid), {"sides": sides, "start": [count // 2, tall // 2]}, alt)
 

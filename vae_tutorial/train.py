@@ -49,7 +49,7 @@ def train_epoch(model, loader, optimizer, loss_fn=vae_loss, train_step=train_ste
     rows = []
     for x, _ in loader:
         parts = train_step(model, x.to(device), optimizer, loss_fn)
-        _check_finite(parts[0], optimizer)
+        _check_finite(parts[0])
         rows.append((len(x), parts))
         after_step()
     return _mean_over_images(rows)
@@ -82,29 +82,24 @@ def fit(model, loader, test_images, *, optimizer, epochs=40, one_cycle=True, los
     """Train a model; return {"train": [...], "test": [...]}, a (loss, recon_loss, kl_loss) for every epoch.
 
     loader: gives (x, labels), x: (B, C, 32, 32) in [-1, 1]; test_images: (N, C, 32, 32), measured after each epoch.
-    With one_cycle, the learning rate rises to the optimizer's for 30 % of the steps, then falls to nearly 0 (Smith &
-    Topin 2018). Without it, the rate is constant. after_epoch(epoch) is called with 0 before training, and after each
-    epoch. To resume, pass the previous history with its model and optimizer; epochs is the total, and history is
-    changed in place. VAE_TUTORIAL_EPOCHS limits the epochs. Ctrl-C ends the run early; model and history stay usable.
+    With one_cycle, the learning rate rises to the optimizer's and falls to nearly 0; without it, the rate is constant.
+    after_epoch(epoch) is called with 0 before training, and after each epoch. To resume, pass the previous history
+    with its model and optimizer; epochs is the total, and history is changed in place. VAE_TUTORIAL_EPOCHS limits the
+    epochs. Ctrl-C ends the run early; model and history stay usable.
     Raises FloatingPointError when the loss is no longer finite.
     """
     _check_weights(model, optimizer)
-    epochs = capped(epochs)
     history = {"train": [], "test": []} if history is None else history
-    done = len(history["train"])
+    done, epochs = len(history["train"]), capped(epochs)
     if done >= epochs:
         return history
     speed.prepare(model, optimizer)
-    with _progress_bar(epochs * len(loader), done * len(loader)) as bar, _rates_restored(optimizer) as rates:
-        if one_cycle:
-            # what PyTorch calls last_epoch is the last step that was taken, -1 before the first
-            options = dict(total_steps=bar.total, cycle_momentum=False, last_epoch=done * len(loader) - 1)
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, **options)
+    steps = range(done * len(loader), epochs * len(loader))
+    with _progress_bar(steps) as bar, _schedule(optimizer, steps, one_cycle) as next_rate:
 
         def after_step():
             bar.update()
-            if one_cycle:
-                scheduler.step()
+            next_rate()
 
         try:
             if done == 0:
@@ -114,14 +109,27 @@ def fit(model, loader, test_images, *, optimizer, epochs=40, one_cycle=True, los
                 with speed.quick_convolutions(model):
                     train_parts = train_epoch(model, loader, optimizer, loss_fn, train_step, after_step)
                 test_parts = evaluate(model, test_images, loss_fn)
-                _check_finite(test_parts[0], optimizer)  # the last step may have made the weights useless
-                # both in one call, so that after Ctrl-C the two lists have the same length
+                _check_finite(test_parts[0])  # the last step may have made the weights useless
+                # both at once, so that Ctrl-C finds two lists of one length
                 history.update(train=[*history["train"], train_parts], test=[*history["test"], test_parts])
                 bar.set_postfix_str("test total {:.4f}, recon {:.4f}, KL {:.4f}".format(*test_parts))
                 after_epoch(epoch)
         except KeyboardInterrupt:
             bar.set_description(f"stopped after {len(history['test'])} of {epochs} epochs")
     return history
+
+
+def one_cycle_rate(peak, step, total):
+    """Return the learning rate of one of total steps, counted from 0; the peak comes after 30 % of them.
+
+    It rises from peak / 25 and falls to peak / 250,000, each time along half a cosine.
+    Source: Smith & Topin 2018, in the form of PyTorch's OneCycleLR.
+    """
+    top = 0.3 * total - 1
+    start, end, share = peak / 25, peak, step / top
+    if step > top:
+        start, end, share = peak, peak / 25 / 1e4, (step - top) / (total - 1 - top)
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 
 def capped(epochs):
@@ -151,30 +159,38 @@ def _check_weights(model, optimizer):
     assert not missing, f"the optimizer lacks {missing[0]}: build it from model.parameters(), after the model"
 
 
-def _check_finite(loss, optimizer):
+def _check_finite(loss):
     if not math.isfinite(loss):
-        group = optimizer.param_groups[0]  # the one-cycle schedule keeps its peak as max_lr
         raise FloatingPointError(
-            f"The loss is {loss}: the weights are lost. Build the model and the optimizer anew, with a "
-            f"learning rate below {group.get('max_lr', group['lr']):.1e}, and check that x lies in [-1, 1]."
+            f"The loss is {loss}: the weights are lost. Build the model and the optimizer anew, with a lower learning "
+            f"rate, and check that x lies in [-1, 1]."
         )
 
 
 @contextmanager
-def _rates_restored(optimizer):
-    """Give the learning rates of an optimizer, and put them back at the end: a schedule changes them."""
-    rates = [group["lr"] for group in optimizer.param_groups]
+def _schedule(optimizer, steps, one_cycle):
+    """Set the first step's learning rates; give a function that sets those of the next; restore them at the end."""
+    peaks, counter = [group["lr"] for group in optimizer.param_groups], iter(steps)
+
+    def next_rate():
+        step = next(counter, None)
+        if one_cycle and step is not None:
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = one_cycle_rate(peak, step, steps.stop)
+
+    next_rate()
     try:
-        yield rates
+        yield next_rate
     finally:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak
 
 
-def _progress_bar(steps, done):
-    hidden = int(os.environ.get("RANK", 0)) > 0  # under torchrun, only the first process shows its bar
+def _progress_bar(steps):
+    hidden = int(os.environ.get("RANK", 0)) > 0  # under torchrun the first process alone shows its bar
     layout = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed}<{remaining}{postfix}"
-    return tqdm(initial=done, total=steps, bar_format=layout, mininterval=0.5, file=_Line(), disable=hidden)
+    options = dict(bar_format=layout, mininterval=0.5, file=_Line(), disable=hidden)
+    return tqdm(initial=steps.start, total=steps.stop, **options)
 
 
 class _Line:
@@ -217,7 +233,7 @@ def set_random_state(device, states):
 def _generator(device):
     """Return the functions that get and set the state of the generator of a device; on CUDA, of that very card."""
     module = torch.get_device_module(device)
-    which = {"device": device} if device.type == "cuda" else {}  # MPS has one generator and takes no argument
+    which = {"device": device} if device.type == "cuda" else {}  # on MPS, older versions of PyTorch take no argument
     return partial(module.get_rng_state, **which), partial(module.set_rng_state, **which)
 
 
