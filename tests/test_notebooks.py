@@ -230,14 +230,3 @@ def test_an_output_that_changed_makes_nbval_fail(tmp_path):
 def test_a_kernel_that_dies_ends_the_run(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import os; os._exit(1)")])
     assert nbval(notebook, tmp_path, "--nbval-cell-timeout=10")[0] == 1
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not (Path(os.environ.get("VAE_TUTORIAL_DATA", "nowhere")) / "MNIST" / "raw").is_dir(),
-    reason="MNIST is not in VAE_TUTORIAL_DATA",
-)
-@every_solution
-def test_a_solution_runs_on_all_of_mnist(path, tmp_path):
-    count = len(exercises_of(path))
-    assert f"{count} of {count} exercises done" in shown(run(read(path), tmp_path, VAE_TUTORIAL_DATASET="mnist"))
