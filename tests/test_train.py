@@ -409,6 +409,21 @@ def test_a_run_leaves_nothing_of_its_schedule_in_the_optimizer():
     assert [dict(group) for group in optimizer.param_groups] == before
 
 
+def test_a_resumed_run_takes_the_rate_that_the_optimizer_has_then():
+    model, rates = build(), []
+    optimizer = optimize(model)
+    history = run(model, optimizer=optimizer, epochs=1)
+    optimizer.param_groups[0]["lr"] = 1e-5
+
+    def step(*args):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return train_step(*args)
+
+    run(model, optimizer=optimizer, epochs=4, history=history, train_step=step)
+    steps = range(len(load()), 4 * len(load()))
+    assert rates == [one_cycle_rate(1e-5, number, steps.stop) for number in steps]
+
+
 def test_without_one_cycle_a_schedule_of_the_callers_is_left_alone():
     model, rates = build(), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
