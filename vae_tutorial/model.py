@@ -19,26 +19,27 @@ class Encoder(nn.Module):
 
     def __init__(self, in_channels=1, width=16, latent_dim=32):
         super().__init__()
-        # kernel 4, stride 2, padding 1: (B, in_channels, 32, 32) -> (B, width, 16, 16)
+        # kernel 4, stride 2 and padding 1 halve the map: (B, in_channels, 32, 32) -> (B, width, 16, 16)
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=4, stride=2, padding=1)
         self.bn1 = nn.BatchNorm2d(width)
-        # kernel 4, stride 2, padding 1: (B, width, 16, 16) -> (B, 2 * width, 8, 8)
+        # and again: (B, width, 16, 16) -> (B, 2 * width, 8, 8)
         self.conv2 = nn.Conv2d(width, 2 * width, kernel_size=4, stride=2, padding=1)
         self.bn2 = nn.BatchNorm2d(2 * width)
-        # kernel 4, stride 2, padding 1: (B, 2 * width, 8, 8) -> (B, 4 * width, 4, 4)
+        # and a third time: (B, 2 * width, 8, 8) -> (B, 4 * width, 4, 4)
         self.conv3 = nn.Conv2d(2 * width, 4 * width, kernel_size=4, stride=2, padding=1)
         self.bn3 = nn.BatchNorm2d(4 * width)
-        # kernel 4, no padding: it covers the whole map, (B, 4 * width, 4, 4) -> (B, D, 1, 1)
+        # two heads, for mu and for logvar, each from the whole map: (B, 4 * width, 4, 4) -> (B, D, 1, 1)
         self.conv_mu = nn.Conv2d(4 * width, latent_dim, kernel_size=4)
         self.conv_logvar = nn.Conv2d(4 * width, latent_dim, kernel_size=4)
 
     def forward(self, x):
         assert x.shape[-2:] == (32, 32), f"x must be (B, C, 32, 32), but is {tuple(x.shape)}"
-        # each time: convolution, then BatchNorm, then ReLU
+        # a block: convolution, then BatchNorm, then ReLU
         x = F.relu(self.bn1(self.conv1(x)))  # (B, width, 16, 16)
         x = F.relu(self.bn2(self.conv2(x)))  # (B, 2 * width, 8, 8)
+        # the third block
         x = F.relu(self.bn3(self.conv3(x)))  # (B, 4 * width, 4, 4)
-        # both from the same x; flatten(1) drops the two sizes of 1: (B, D, 1, 1) -> (B, D)
+        # each head reads this x and gives (B, D, 1, 1); drop the two sizes of 1: (B, D)
         mu = self.conv_mu(x).flatten(1)
         logvar = self.conv_logvar(x).flatten(1)
         return mu, logvar
@@ -66,25 +67,25 @@ class Decoder(nn.Module):
 
     def __init__(self, out_channels=1, width=16, latent_dim=32):
         super().__init__()
-        # kernel 4, no padding: (B, D, 1, 1) -> (B, 4 * width, 4, 4)
+        # from a map of one pixel to 4x4, without padding: (B, D, 1, 1) -> (B, 4 * width, 4, 4)
         self.conv1 = nn.ConvTranspose2d(latent_dim, 4 * width, kernel_size=4)
         self.bn1 = nn.BatchNorm2d(4 * width)
-        # kernel 4, stride 2, padding 1: (B, 4 * width, 4, 4) -> (B, 2 * width, 8, 8)
+        # kernel 4, stride 2 and padding 1 double the map: (B, 4 * width, 4, 4) -> (B, 2 * width, 8, 8)
         self.conv2 = nn.ConvTranspose2d(4 * width, 2 * width, kernel_size=4, stride=2, padding=1)
         self.bn2 = nn.BatchNorm2d(2 * width)
-        # kernel 4, stride 2, padding 1: (B, 2 * width, 8, 8) -> (B, width, 16, 16)
+        # and again: (B, 2 * width, 8, 8) -> (B, width, 16, 16)
         self.conv3 = nn.ConvTranspose2d(2 * width, width, kernel_size=4, stride=2, padding=1)
         self.bn3 = nn.BatchNorm2d(width)
-        # kernel 4, stride 2, padding 1: (B, width, 16, 16) -> (B, out_channels, 32, 32)
+        # and a third time, to the image: (B, width, 16, 16) -> (B, out_channels, 32, 32)
         self.conv4 = nn.ConvTranspose2d(width, out_channels, kernel_size=4, stride=2, padding=1)
 
     def forward(self, z):
         x = z[:, :, None, None]  # (B, D) -> (B, D, 1, 1), a map of one pixel
-        # each time: transposed convolution, then BatchNorm, then ReLU
+        # the first block; the next two lines show what a block is
         x = F.relu(self.bn1(self.conv1(x)))  # (B, 4 * width, 4, 4)
         x = F.relu(self.bn2(self.conv2(x)))  # (B, 2 * width, 8, 8)
         x = F.relu(self.bn3(self.conv3(x)))  # (B, width, 16, 16)
-        # the last transposed convolution, then tanh
+        # the last layer, and after it the function that fits pixels from -1 to 1
         return torch.tanh(self.conv4(x))  # (B, out_channels, 32, 32)
 
 

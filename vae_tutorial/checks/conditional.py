@@ -543,9 +543,9 @@ REMINDERS = {
 
 check = Check(
     {
-        "5.1": Exercise("the label in encoder and decoder", 15, 7, LABEL, judge_conditional),
-        "5.2": Exercise("one handwriting a row", 8, 3, (latent.handwriting_grid,), judge_handwriting),
-        "5.3": Exercise("the probe", 7, 3, (metrics.fit_probe, metrics.accuracy), judge_classifier),
+        "5.1": Exercise("the label in encoder and decoder", 15, judge=judge_conditional, finished=LABEL),
+        "5.2": Exercise("one handwriting a row", 8, judge=judge_handwriting, finished=(latent.handwriting_grid,)),
+        "5.3": Exercise("the probe", 7, judge=judge_classifier, finished=(metrics.fit_probe, metrics.accuracy)),
     },
     REMINDERS,
 )

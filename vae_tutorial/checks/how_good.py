@@ -1038,11 +1038,11 @@ CLASSIFIERS = (metrics.nearest_mean, metrics.linear_probe)
 
 check = Check(
     {
-        "4.1": Exercise("the ELBO in nats", 15, 5, ELBO, judge_elbo),
-        "4.2": Exercise("the importance-weighted bound", 10, 6, IWAE, judge_iwae),
-        "4.3": Exercise("nearest mean and linear probe", 10, 6, CLASSIFIERS, judge_classifiers),
-        "4.4": Exercise("leave one out", 5, 5, (metrics.without_class, metrics.auroc), judge_anomaly),
-        "4.5": Exercise("like with like", 5, 3, (metrics.excess_surprise,), judge_excess),
+        "4.1": Exercise("the ELBO in nats", 15, judge=judge_elbo, finished=ELBO),
+        "4.2": Exercise("the importance-weighted bound", 10, judge=judge_iwae, finished=IWAE),
+        "4.3": Exercise("nearest mean and linear probe", 10, judge=judge_classifiers, finished=CLASSIFIERS),
+        "4.4": Exercise("leave one out", 5, judge=judge_anomaly, finished=(metrics.without_class, metrics.auroc)),
+        "4.5": Exercise("like with like", 5, judge=judge_excess, finished=(metrics.excess_surprise,)),
     },
     REMINDERS,
 )

@@ -798,11 +798,13 @@ MAP = (latent.quantile_grid, latent.lay_out, latent.map_position)
 
 check = Check(
     {
-        "3.1": Exercise("the map", 15, 7, MAP, judge_map),
-        "3.2": Exercise("one dimension at a time", 10, 4, (latent.by_activity, latent.traverse), judge_traverse),
-        "3.3": Exercise("slerp", 10, 3, (latent.slerp,), judge_slerp),
-        "3.4": Exercise("a direction with a meaning", 15, 6, ATTRIBUTE, judge_attribute),
-        "3.5": Exercise("principal components", 5, 4, (latent.pca,), judge_pca),
+        "3.1": Exercise("the map", 15, judge=judge_map, finished=MAP),
+        "3.2": Exercise(
+            "one dimension at a time", 10, judge=judge_traverse, finished=(latent.by_activity, latent.traverse)
+        ),
+        "3.3": Exercise("slerp", 10, judge=judge_slerp, finished=(latent.slerp,)),
+        "3.4": Exercise("a direction with a meaning", 15, judge=judge_attribute, finished=ATTRIBUTE),
+        "3.5": Exercise("principal components", 5, judge=judge_pca, finished=(latent.pca,)),
     },
     REMINDERS,
 )

@@ -519,10 +519,10 @@ WITHOUT = (Autoencoder, latent.decode_same, metrics.marginal_entropy)
 
 check = Check(
     {
-        "2.1": Exercise("noise and KL taken away", 15, 5, WITHOUT, judge_without),
-        "2.2": Exercise("the KL by sampling", 10, 4, (metrics.kl_by_sampling,), judge_kl_by_sampling),
-        "2.3": Exercise("the ELBO", 15, 4, (loss.elbo_loss, loss.equivalent_beta), judge_elbo),
-        "2.4": Exercise("active units", 10, 2, (metrics.active_units,), judge_active_units),
+        "2.1": Exercise("noise and KL taken away", 15, judge=judge_without, finished=WITHOUT),
+        "2.2": Exercise("the KL by sampling", 10, judge=judge_kl_by_sampling, finished=(metrics.kl_by_sampling,)),
+        "2.3": Exercise("the ELBO", 15, judge=judge_elbo, finished=(loss.elbo_loss, loss.equivalent_beta)),
+        "2.4": Exercise("active units", 10, judge=judge_active_units, finished=(metrics.active_units,)),
     },
     REMINDERS,
 )

@@ -1,0 +1,250 @@
+"""Name a student's mistake by making it: a mistake is an edit of the finished answer, and the sentence it earns.
+
+A Lesson is one taught function, class or method. Its observe(answer) runs an answer and yields what it shows, the
+cheapest first: must(...) decides whether an answer is right, clue(...) only helps to name what is wrong with it, and
+should(...) earns a right answer a remark. observe draws its inputs before it calls the answer: two answers then get
+the same inputs, however much each of them draws itself.
+"""
+
+import inspect
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from vae_tutorial.checks.comparing import alike, difference
+from vae_tutorial.checks.families import namespace, variations
+from vae_tutorial.checks.running import SECONDS, TimedOut, borrowed, explain, find_line, guarded, isolated, raised_at
+
+SEARCH_SECONDS = 3  # of processor time, to look for a mistake
+
+
+class Wrong(Exception):
+    """What to tell the student.
+
+    state: "wrong", or "crashed" where a line of the answer raised; how: "row", "reader", "family", "pair", "error" or
+    "difference", the way in which the sentence was found.
+    """
+
+    def __init__(self, sentence, state="wrong", how="reader"):
+        super().__init__(sentence)
+        self.state, self.how = state, how
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One thing to check. finished: a function or class; method: the only method of the class that is looked at.
+
+    rows: (piece of the finished text, the mistake, the sentence), one mistake each.
+    reminder: what the answer must do, in plain sentences, shown from the second failure on.
+    """
+
+    finished: Callable
+    observe: Callable
+    rows: tuple = ()
+    method: str | None = None
+    reminder: str = ""
+
+    @property
+    def name(self):
+        return f"{self.method} of {self.finished.__name__}" if self.method else self.finished.__name__
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One thing that an answer shows.
+
+    what: begins the sentence that says how it differs; read(got, want): may give a better one, or None.
+    remark, pattern: what to say where it should differ from the finished version's, and which line that is about.
+    at: the student's line that raised, as running.raised_at gives it.
+    """
+
+    kind: str
+    what: str
+    value: object
+    read: Callable | str | None = None
+    unit: str = ""
+    remark: str = ""
+    pattern: str = ""
+    at: tuple | None = None
+
+
+def must(what, value, read=None, unit=""):
+    """Show what decides. read: a sentence, or read(got, want) -> sentence or None; unit: what one entry is."""
+    return Seen("must", what, value, read, unit)
+
+
+def clue(what, value, read=None, unit=""):
+    """Show what does not decide, but names a mistake when something that decides is wrong."""
+    return Seen("clue", what, value, read, unit)
+
+
+def should(what, value, remark, pattern=""):
+    """Show what earns a remark; the remark is about the line (number, text) that value is, or that the pattern finds."""
+    return Seen("should", what, value, remark=remark, pattern=pattern)
+
+
+def judge(lesson, answer, taught, seed=0):
+    """Return the remarks on a right answer, [] if there are none; raise Wrong for another.
+
+    taught: {name: finished version} of every exercise.
+    """
+    answer = getattr(answer, "_torchdynamo_orig_callable", answer)  # torch.compile changes no result, and takes long
+    want, got = finished_look(lesson, seed), look(lesson, answer, taught, seed)
+    if same_musts(got, want):
+        both = zip(without_clues(got), without_clues(want), strict=True)
+        return [remark_on(g, answer) for g, w in both if g.remark and not alike(g.value, w.value)]
+    deadline = time.process_time() + SEARCH_SECONDS
+    if got[0].value is False:
+        raise Wrong(f"{lesson.name} seeds the random numbers, and so repeats them: seed once, at the top.")
+    if (name := borrowed(answer, lesson.finished, lesson.method)) and not is_name_error(got[-1]):
+        raise Wrong(
+            f"{lesson.name} gives {name} no value, so it takes the notebook's variable {name}: assign it inside.",
+            state_of(got),
+        )
+    if said := matching(singles(lesson), lesson, got, seed, deadline):
+        raise Wrong(said, state_of(got), "row")
+    given, wanted = first_difference(got, want)
+    other_kind = type(given.value) is not type(wanted.value) or getattr(given.value, "dtype", 0) != getattr(
+        wanted.value, "dtype", 0
+    )
+    if said := read(given, wanted):
+        raise Wrong(said, state_of(got), "reader")
+    if given.kind != "error" and other_kind:
+        raise Wrong(f"{wanted.what} {difference(given.value, wanted.value, wanted.unit)}.", "wrong", "reader")
+    if said := matching(variations(lesson.finished, lesson.method), lesson, got, seed, deadline):
+        raise Wrong(f"{lesson.name} behaves as if {said}.", state_of(got), "family")
+    if said := matching(pairs(lesson), lesson, got, seed, deadline):
+        raise Wrong(said, state_of(got), "pair")
+    if given.kind == "error":
+        raise Wrong(given.value, state_of(got), "error")
+    raise Wrong(f"{wanted.what} {difference(given.value, wanted.value, wanted.unit)}.", how="difference")
+
+
+def look(lesson, answer, taught, seed, like=None):
+    """Return what an answer shows, an error last; with `like` only up to the first must that is not as there."""
+    seen, seed = [], seed + 1_000_003  # no seed that a student would choose
+    like = like and without_clues(like)[1:]
+    with guarded(seed), isolated(answer, taught):
+        try:
+            for one in lesson.observe(answer):
+                seen.append(one)
+                if like is not None and one.kind != "clue" and not (like and like_must(one, like.pop(0))):
+                    break
+        except TimedOut:
+            said = f"your code still ran after {SECONDS} seconds: is there an endless loop?"
+            seen.append(Seen("error", "", said, said, at=(None, 0, "")))
+        except (Exception, SystemExit) as error:
+            at = raised_at(error, answer)
+            said, known = explain(error, lesson.name, at)
+            seen.append(Seen("error", f"{type(error).__name__}: {error}", said, said if known else None, at=at))
+        seeded = torch.initial_seed() != seed
+    return [Seen("must", "the seed", not seeded), *seen]
+
+
+@cache
+def finished_look(lesson, seed):
+    """Return what the finished version shows; an error there is a fault of observe."""
+    seen = look(lesson, lesson.finished, {}, seed)
+    assert seen[-1].kind != "error", seen[-1].value
+    return seen
+
+
+def matching(candidates, lesson, got, seed, deadline):
+    """Return the sentence of the first (version, sentence) that shows what the answer shows; None if there is none."""
+    for version, sentence in candidates:
+        if time.process_time() > deadline:
+            return None
+        if same_musts(look(lesson, version, {}, seed, like=got), got):
+            return sentence
+    return None
+
+
+def singles(lesson):
+    return ((edited(lesson.finished, row), row[2]) for row in lesson.rows)
+
+
+def pairs(lesson):
+    """Yield two rows at once, where they edit different places."""
+    text = inspect.getsource(lesson.finished)
+    ends = {row: (text.index(row[0]), text.index(row[0]) + len(row[0])) for row in lesson.rows}
+    for one, other in itertools.combinations(lesson.rows, 2):
+        if ends[one][1] <= ends[other][0] or ends[other][1] <= ends[one][0]:
+            yield edited(lesson.finished, one, other), f"{one[2]} And: {other[2]}"
+
+
+@cache
+def edited(finished, *rows):
+    """Return the finished function or class with the rows' pieces of its text replaced."""
+    text = source = inspect.getsource(finished)
+    for piece, mistake, _ in sorted(rows, key=lambda row: source.find(row[0]), reverse=True):  # the last place first
+        if source.count(piece) != 1:
+            raise ValueError(
+                f"{piece!r} must occur once in {finished.__name__}, and occurs {source.count(piece)} times"
+            )
+        at = source.index(piece)
+        text = text[:at] + mistake + text[at + len(piece) :]
+    names = namespace(finished)
+    exec(compile(text, f"<{finished.__name__}, edited>", "exec"), names)
+    return names[finished.__name__]
+
+
+def first_difference(got, want):
+    """Return the first thing seen, remarks aside, in which two answers differ, from both."""
+    rest = list(want)
+    for g in got:
+        w = next((one for one in rest if one.what == g.what), None)
+        if w:
+            rest.remove(w)
+            if g.kind != "should" and not alike(g.value, w.value):
+                return g, w
+        elif g.kind != "clue":
+            return g, want[-1]
+    return got[-1], rest[0]
+
+
+def read(given, wanted):
+    """Return the sentence of the reader of what differs, None if it has none to say."""
+    if given.read is None or isinstance(given.read, str):
+        return given.read
+    return given.read(given.value, wanted.value)
+
+
+def remark_on(seen, answer):
+    line = find_line(answer, seen.pattern) if seen.pattern else None
+    line = line or (seen.value if isinstance(seen.value, tuple) else None)
+    return f"Line {line[0]}, `{line[1]}`: {seen.remark}" if line else seen.remark
+
+
+def state_of(got):
+    return "crashed" if got[-1].kind == "error" and got[-1].at else "wrong"
+
+
+def is_name_error(seen):
+    return seen.kind == "error" and seen.what.startswith("NameError")
+
+
+def without_clues(seen):
+    return [one for one in seen if one.kind != "clue"]
+
+
+def same_musts(some, others):
+    some, others = without_clues(some), without_clues(others)
+    return len(some) == len(others) and all(map(like_must, some, others))
+
+
+def like_must(a, b):
+    return a.kind == b.kind and a.what == b.what and (a.kind != "must" or alike(a.value, b.value))
+
+
+def faults(lesson, seed=0):
+    """Return the rows that name no mistake of their own, and why: for a test to show."""
+    shown, found = [("the finished version", finished_look(lesson, seed))], []
+    for row in lesson.rows:
+        seen = look(lesson, edited(lesson.finished, row), {}, seed)
+        found += [(row[1], f"shows the same as {other}") for other, its in shown if same_musts(seen, its)]
+        shown.append((row[1], seen))
+    return found

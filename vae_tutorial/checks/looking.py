@@ -1,0 +1,411 @@
+"""What the observations of several lessons share: a call with its side effects, formulas, noise, other devices."""
+
+import re
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from vae_tutorial.checks.comparing import Near, brief, relation, same
+from vae_tutorial.checks.engine import clue, must, should
+from vae_tutorial.checks.running import functions_of, raised_at, source_of
+
+
+def call(name, function, read=None, unit="", **given):
+    """Yield what a call shows: what goes in stays as it was, the result, its gradients; return the result.
+
+    given: the arguments, by position; gradients are shown for those that require them.
+    """
+    before = {key: value.detach().clone() for key, value in given.items() if isinstance(value, Tensor)}
+    result = function(*given.values())
+    yield from untouched(name, before, given)
+    yield must(name, result.detach() if isinstance(result, Tensor) else result, read, unit)
+    if isinstance(result, Tensor):
+        yield from gradients(
+            name, result, {key: value for key, value in given.items() if getattr(value, "requires_grad", 0)}
+        )
+    return result
+
+
+def untouched(name, before, after):
+    for key, old in before.items():
+        intact = old.shape == after[key].shape and torch.equal(after[key].detach(), old)
+        yield must(
+            f"{key} afterwards",
+            intact,
+            f"{name} changes {key} in place: whoever passed it in still needs it as it was.",
+        )
+
+
+def gradients(name, result, leaves):
+    """Yield the gradients of a result, each entry weighted differently, with respect to {what it is: leaf}.
+
+    All are divided by their largest entry: where a gradient should be 0, what is left is rounding.
+    """
+    if not leaves:
+        return
+    cut = f"{name} carries no gradient: detach, .data, torch.tensor, .item() or no_grad cuts it off."
+    yield must("Whether gradients flow", result.requires_grad, cut)
+    if result.requires_grad:
+        weights = torch.linspace(0.5, 1.5, result.numel(), dtype=result.dtype).reshape(result.shape)
+        grads = torch.autograd.grad((result * weights).sum(), list(leaves.values()), allow_unused=True)
+        grads = [
+            torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves.values(), grads, strict=True)
+        ]
+        size = max(grad.abs().max() for grad in grads) or 1
+        flat = torch.cat([grad.flatten() for grad in grads])
+        counts = [grad.numel() for grad in grads]
+        yield must(
+            "The gradients",
+            flat / size,
+            lambda got, want: read_gradients(name, leaves, got.split(counts), want.split(counts)),
+        )
+
+
+def read_gradients(name, leaves, got, want):
+    """Name the first of the leaves whose gradient is lost, or else is wrong."""
+    pairs = list(zip(leaves, got, want, strict=True))
+    lost = [key for key, one, other in pairs if not one.any() and other.any()]
+    wrong = [key for key, one, other in pairs if not same(one, other, 1e-3)]
+    seen, key = ("no", lost[0]) if lost else ("a wrong", (wrong or list(leaves))[0])
+    return f"{name} has the right value, but {seen} gradient reaches {key}: is something detached, rounded or clamped?"
+
+
+def returned(name, result, parts, known=None):
+    """Yield what is returned where several values are asked for: how many, and each of them.
+
+    known: {name: tensor}, what may be returned in a part's place; a part that depends on chance is None in parts.
+    """
+    several = isinstance(result, tuple | list)
+    wanted = ", ".join(parts)
+
+    def read(got, want, part):
+        held = [other for other, value in (known or {}).items() if isinstance(got, Tensor) and same(got, value)]
+        return f"{name} returns {held[0]} where {part} is expected." if held else None
+
+    came = f"{len(result)} values" if several else "one tensor" if isinstance(result, Tensor) else brief(result)
+    yield must(
+        name, len(result) if several else 0, f"{name} returns {came}, where {len(parts)} are expected: {wanted}."
+    )
+    for part, value in zip(parts, result if several else (), strict=False):
+        value = value.detach() if isinstance(value, Tensor) else value
+        yield must(f"{part}, as {name} returns it,", value, lambda got, want, part=part: read(got, want, part))
+
+
+def refusal(name, function, sentence):
+    """Yield whether a call is refused, by whatever error."""
+    try:
+        function()
+    except Exception:
+        yield must(name, True, sentence)
+    else:
+        yield must(name, False, sentence)
+
+
+# formulas
+
+
+def fit(value, terms, tolerance=1e-5):
+    """Write a tensor as a sum of known terms, {name: tensor}: return {name: factor} of those in it, None if it is none."""
+    basis = torch.stack([term.flatten().double() for term in terms.values()], dim=1)
+    basis, flat = basis.detach(), value.detach().flatten().double()
+    if not flat.isfinite().all():
+        return None
+    size = basis.norm(dim=0)
+    weights = torch.linalg.lstsq(basis / size, flat[:, None]).solution[:, 0] / size
+    if not same(basis @ weights, flat, tolerance):
+        return None
+    return {name: factor for name, number in zip(terms, weights.tolist(), strict=True) if (factor := round(number, 3))}
+
+
+def formula(factors):
+    """Write {name: factor} as a sum: mu + 0.5 std."""
+    signs = {1.0: "", -1.0: "-"}
+    terms = [f"{f:g}" if name == "1" else signs.get(f, f"{f:g} ") + name for name, f in factors.items()]
+    return " + ".join(terms).replace("+ -", "- ") or "0"
+
+
+# noise
+
+
+def noise(eps, **others):
+    """Describe numbers (N, D) by what is known of independent standard normal ones, whatever drew them.
+
+    others: (N, D) each, what they must not depend on. Every fact may be off by 8 standard errors, so that two right
+    samples differ by more once in 60 million facts, if the facts are normal.
+    """
+    eps = eps.detach().double()
+    unit = (eps - eps.mean()) / eps.std()
+    facts = {
+        "mean": (eps.mean(), 1),
+        "logarithm of the standard deviation": (eps.std().log(), 0.71),
+        "skewness": (unit.pow(3).mean(), 2.5),
+        "kurtosis": (unit.pow(4).mean(), 4.9),
+        "correlation of one row with the next": ((unit[1:] * unit[:-1]).mean(), 1),
+        "correlation of rows far apart": ((unit * unit.roll(len(unit) // 2, 0)).mean(), 1.5),
+        "correlation of one column with the next": ((unit[:, 1:] * unit[:, :-1]).mean(), 1.2),
+        "spread of a row's length": (eps.norm(dim=1).std() if eps.shape[1] > 1 else eps.sum() * 0, 2),
+    }
+    for name, other in others.items():
+        other = (other.detach().double() - other.mean()) / other.std()
+        facts[f"correlation with {name}"] = (unit * other).mean(), 1
+        facts[f"correlation of its square with {name}"] = ((unit.pow(2) - 1) * other).mean(), 1.42
+    by_hand = {
+        "repeated": repeats(eps),
+        "centred": bool(eps.mean(0).abs().max() < 1e-5),
+        "infinite": not bool(eps.isfinite().all()),
+    }
+    return {name: Near(fact.item(), 8 * error / eps.numel() ** 0.5) for name, (fact, error) in facts.items()} | by_hand
+
+
+def repeats(eps):
+    """Tell whether a row of numbers (N, D) occurs twice, up to its sign."""
+    rows = eps.abs()[eps.abs()[:, 0].argsort()]
+    return bool(((rows[1:] - rows[:-1]).abs().amax(1) < 1e-4).any())
+
+
+def read_noise(eps, what="The noise"):
+    """Say in what way numbers (N, D) are not independent standard normal ones; None if that cannot be named."""
+    eps = eps.detach().double()
+    spread, reach = eps.std(), eps.abs().max()
+    if eps.isnan().any():
+        return f"{what} is nan in places."
+    if spread < 1e-4:
+        return f"{what} is {eps.mean():.2f} everywhere: nothing is drawn."
+    if same(eps, eps[:1].expand_as(eps)):
+        return f"{what} is the same in every row: each row needs numbers of its own."
+    if eps.shape[1] > 1 and same(eps, eps[:, :1].expand_as(eps)):
+        return f"{what} is the same in every column: each entry needs a number of its own."
+    if eps.min() >= -1e-6:
+        kind = "is uniform between 0 and 1, as rand draws it" if reach <= 1.0001 else "is never negative"
+        return f"{what} {kind}: it should be standard normal, on both sides of 0."
+    fourth = ((eps - eps.mean()) / spread).pow(4).mean()
+    if (fourth - 1.8).abs() < 0.1 and reach < 2 * spread:
+        return f"{what} is uniform, between {eps.min():.1f} and {eps.max():.1f}: it should be standard normal."
+    edge = (eps.abs() > 0.99 * reach).double().mean()
+    if reach < 3.3 and (edge > 0.003 or 0.8 < spread < 1.05) and fourth < 2.95:
+        return f"{what} never gets past {reach:.1f}: its tails are cut off."
+    if eps.mean(0).abs().max() < 1e-5:
+        return f"{what} is shifted to mean 0 by hand: leave it as it is drawn."
+    if (spread - 1).abs() > 0.05:
+        return f"{what} has a standard deviation of {spread:.2f}, where 1 is expected."
+    if eps.mean().abs() > 0.05:
+        return f"{what} has a mean of {eps.mean():.2f}, where 0 is expected."
+    if eps.shape[1] > 1 and eps.norm(dim=1).std() < 0.1:
+        return f"{what} has the same length in every row: leave it as it is drawn."
+    if repeats(eps):
+        return f"Some rows of {what[0].lower()}{what[1:]} repeat others: draw every one of them."
+    if (fourth - 3).abs() > 0.3:
+        return f"{what} has the right mean and spread, but is not normal: its fourth moment is {fourth:.1f}, where 3 is expected."
+    return None
+
+
+POWERS = {
+    2: "the variance, exp(logvar), where its square root std is expected",
+    0.5: "the square root of std: std is already the square root of the variance",
+    4: "the square of the variance, where std, its square root, is expected",
+    -1: "1 / std: look at the sign in the exponent",
+    -2: "1 / variance: look at the sign in the exponent",
+    0: "nothing: std must multiply it",
+}
+
+
+def read_draw(z, mu, logvar, name="z"):
+    """Say what a wrong z (N, D) is, that should be drawn from N(mu, exp(logvar)); None if that cannot be named."""
+    z, mu, logvar = (tensor.detach().double() for tensor in (z, mu, logvar))
+    std = (0.5 * logvar).exp()
+    if z.isnan().any():
+        return f"{name} is nan in places: logvar may be negative, and the root or the log of a negative number is nan."
+    terms = {
+        "mu": mu,
+        "logvar": logvar,
+        "std": std,
+        "exp(logvar)": std**2,
+        "mu std": mu * std,
+        "1": torch.ones_like(mu),
+    }
+    if (factors := fit(z, terms)) is not None:
+        if factors.get("std", 1) not in (1, -1, 0.5, 2):
+            return f"One number is drawn for all entries of {name}: draw one for every entry."
+        return f"{name} is {formula(factors)}: there is no noise in it. Where is what was drawn?"
+    eps = (z - mu) / std
+    if same(eps, eps[:1].expand_as(eps)) or same(eps, eps[:, :1].expand_as(eps)):
+        return read_noise(eps)
+    for mean in (mu, torch.zeros_like(mu), std):
+        if not depends(z - mean, mu, logvar):
+            scale, said = read_scale(z - mean, mu, logvar)
+            if mean is mu:
+                return f"The noise in {name} is {said}" if said else read_noise((z - mu) / scale)
+            if mean is std:
+                return f"mu and std have changed places in {name}: the noise multiplies std, and mu is added."
+            return f"{name} has mean 0, whatever mu is: mu is not added, and the code says nothing about the image."
+    kept = read_mean(z, terms, std)
+    if kept.keys() == {"mu", "std"} and kept["mu"] == 1:
+        return read_noise((z - mu) / std) or f"The noise has a mean of {kept['std']:g}, where 0 is expected."
+    if kept.get("mu std") == 1:
+        return f"std multiplies mu in {name} as well: only the noise is scaled."
+    return f"The mean of {name} is {formula(kept)}, where mu is expected." if kept and kept != {"mu": 1} else None
+
+
+def depends(eps, mu, logvar):
+    """Tell whether the mean of what should be noise of one width changes with mu or logvar, or is not 0."""
+    others = torch.ones_like(eps), (mu - mu.mean()) / mu.std(), (logvar - logvar.mean()) / logvar.std()
+    # the signs alone, because a scale near 0 makes single numbers huge
+    return any((eps.sign() * other).mean().abs() > 8 / eps.numel() ** 0.5 for other in others)
+
+
+def read_mean(z, terms, std):
+    """Fit the mean of z as a sum of terms; return {name: factor} of those that are there beyond chance, {} if unclear."""
+    basis = torch.stack([(term / std).flatten() for term in terms.values()], dim=1)
+    inverse = torch.linalg.inv(basis.T @ basis)
+    weights = inverse @ basis.T @ (z / std).flatten()
+    rest = (z / std).flatten() - basis @ weights
+    error = (inverse @ ((basis * rest[:, None] ** 2).T @ basis) @ inverse).diagonal().sqrt()  # also where rest varies
+    sure = zip(terms, weights.tolist(), error.tolist(), strict=True) if error.max() < 0.1 else ()
+    return {
+        key: float(f"{weight:.1g}") if abs(weight) < 1 else round(weight, 1)
+        for key, weight, off in sure
+        if abs(weight) > max(6 * off, 0.03)
+    }
+
+
+def read_scale(rest, mu, logvar):
+    """Return (what scales the noise in rest, a sentence about it, "" where it is std)."""
+    std, size = (0.5 * logvar).exp(), rest.abs().clamp(min=1e-12).log()
+    centred = logvar - logvar.mean()
+    slope = 2 * float((size * centred).mean() / centred.pow(2).mean())
+    power = round(4 * slope) / 4 if abs(4 * slope - round(4 * slope)) < 0.2 else round(slope, 2)
+    scales = {
+        "": std**power,
+        "softplus of logvar": F.softplus(logvar),
+        "logvar": logvar.abs(),
+        "mu": mu.abs(),
+        "the square root of logvar": logvar.abs().sqrt(),
+        "exp(mu / 2)": (mu / 2).exp(),
+        "exp(mu)": mu.exp(),
+        "1 + std": 1 + std,
+    }
+    # how far log|rest| spreads around the scale: 1.11 for normal noise, and more where the scale is another
+    off = {key: (size - scale.clamp(min=1e-12).log()).std().item() for key, scale in scales.items()}
+    best = min(off, key=lambda key: off[key] + 0.01 * bool(key))
+    scale, factor = scales[best], (rest / scales[best]).std().item()
+    if best and off[best] < 1.2:
+        return scale, f"scaled by {best}, where std is expected: logvar is a logarithm, and exp undoes it."
+    if off[best] > 1.2:
+        low, high = logvar < logvar.quantile(0.1), logvar > logvar.quantile(0.9)
+        seen = [
+            f"{rest[part].std():.2g} at logvar = {logvar[part].mean():.1f}, where {std[part].pow(2).mean().sqrt():.2g} is expected"
+            for part in (low, high)
+        ]
+        return scale, f"not as wide as std says: it has a standard deviation of {seen[0]}, and of {seen[1]}."
+    if power != 1:
+        return scale, f"scaled by {POWERS.get(power, f'std to the power {power:g}, where std is expected')}."
+    if abs(factor - 1) > 0.05 and (rest / scale).pow(4).mean() / factor**4 > 2.5:
+        return scale, f"{factor:.3g} times as wide as it should be: std and nothing else multiplies it."
+    return scale, ""
+
+
+# other devices and types
+
+
+class OneDevice(TorchFunctionMode):
+    """Refuse to mix tensors of two devices, as a GPU does; the meta device by itself lets some of that pass."""
+
+    MOVES = {"to", "type_as", "copy_", "__getitem__", "__setitem__", "__get__"}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        flat = [part for arg in args for part in (arg if isinstance(arg, tuple | list) else [arg])]
+        devices = {part.device.type for part in flat if isinstance(part, Tensor) and part.ndim > 0}
+        name = getattr(function, "__name__", "")
+        if (len(devices) > 1 and name not in self.MOVES) or (name in ("cpu", "numpy") and "meta" in devices):
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return function(*args, **(kwargs or {}))
+
+
+def portable(answer, on_meta, in_float64=None):
+    """Yield whether an answer works with tensors of another device, and of type float64.
+
+    on_meta() calls it with tensors on the meta device, which stands for a GPU; in_float64() with such tensors.
+    """
+    makes = r"rand|zeros|ones|linspace|arange|float|tensor\(|from_numpy|eye|empty|normal|bincount|one_hot"
+    far = fails_elsewhere(answer, on_meta)
+    remark = "right here, but on a GPU this mixes tensors of two devices: make new ones where the others are."
+    yield should("Elsewhere", far, remark, makes)
+    if in_float64:
+        try:
+            fails = in_float64().dtype != torch.float64
+        except Exception as error:
+            fails = at_line(error, answer)
+        fails = fails if not far else False  # one remark for one cause
+        yield should("In float64", fails, "right here, but it does not keep the type float64 of what goes in.", makes)
+
+
+def fails_elsewhere(answer, on_meta):
+    try:
+        with OneDevice():
+            on_meta()
+    except Exception as error:
+        # code that asks for "cuda" by name knows of devices, and meta is none that it expects
+        by_name = any("cuda" in line for function in functions_of(answer) for line in source_of(function))
+        if re.search("same device|expected device", str(error)) and not by_name:
+            return at_line(error, answer)
+    return False
+
+
+def at_line(error, answer):
+    """Return (number, text) of the line that raised, True if it is none of the answer's."""
+    at = raised_at(error, answer)
+    return at[1:] if at else True
+
+
+def own_generator(answer, function):
+    """Yield whether noise comes from torch's own generator, which torch.manual_seed sets."""
+    before = torch.get_rng_state()
+    function()
+    moved = not torch.equal(before, torch.get_rng_state())
+    yield should(
+        "The generator",
+        moved,
+        "torch.manual_seed does not fix these draws: they come from another generator than torch's own.",
+        r"numpy|np\.|random|Generator",
+    )
+
+
+# models whose parts are known
+
+
+class StubEncoder(nn.Module):
+    """An encoder whose mu and logvar are known, whatever it is shown."""
+
+    def __init__(self, rows=1024, dims=8):
+        super().__init__()
+        self.calls = 0
+        self.mu = (2 * torch.randn(rows, dims)).requires_grad_()
+        self.logvar = torch.empty(rows, dims).uniform_(-3, 1).requires_grad_()
+
+    def forward(self, x):
+        self.calls += 1
+        return 1 * self.mu, 1 * self.logvar  # computed here, so that no_grad around the call shows
+
+
+class StubDecoder(nn.Module):
+    """A decoder that remembers its codes and triples them."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, z):
+        self.seen.append(z)
+        return 3 * z + 1 if isinstance(z, Tensor) else torch.zeros(1)  # a tuple is named later
+
+
+def rough(net):
+    """Give BatchNorm layers large weights and statistics at random: gentle ones would hide a missing step."""
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 2, 6)
+            for tensor, low in ((layer.bias, -0.5), (layer.running_mean, -0.5), (layer.running_var, 0.5)):
+                nn.init.uniform_(tensor, low, low + 1)
+    return net
