@@ -187,7 +187,7 @@ def own_exercise(folder):
     "right, wrong, seen",
     [
         ("", "", "1.1 done: softplus."),
-        ("torch.logaddexp(x, torch.zeros_like(x))", "...", "1.1 open: the blank is still to fill (the returned value)"),
+        ("torch.logaddexp(x, torch.zeros_like(x))", "...", "1.1 open: still to fill: the returned value."),
         ("torch.logaddexp(x, torch.zeros_like(x))", "x.exp().log()", "1.1 wrong: Without the 1"),
         ("torch.logaddexp(x, torch.zeros_like(x))", "(1 + x.exp()).log()", "1.1 wrong: For large x it overflows"),
     ],

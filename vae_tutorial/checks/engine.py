@@ -45,8 +45,8 @@ class Lesson:
     finished: Callable
     observe: Callable
     rows: tuple = ()
-    method: str | None = None
     reminder: str = ""
+    method: str | None = None
 
     @property
     def name(self):
@@ -77,6 +77,11 @@ def must(what, value, read=None, unit=""):
     return Seen("must", what, value, read, unit)
 
 
+def holds(condition, sentence):
+    """Show something that decides, and that is so or not; the sentence says what is wrong where it is not."""
+    return Seen("must", sentence if not condition else "", bool(condition), sentence)
+
+
 def clue(what, value, read=None, unit=""):
     """Show what does not decide, but names a mistake when something that decides is wrong."""
     return Seen("clue", what, value, read, unit)
@@ -100,7 +105,7 @@ def judge(lesson, answer, taught, seed=0):
     deadline = time.process_time() + SEARCH_SECONDS
     if got[0].value is False:
         raise Wrong(f"{lesson.name} seeds the random numbers, and so repeats them: seed once, at the top.")
-    if (name := borrowed(answer, lesson.finished, lesson.method)) and not is_name_error(got[-1]):
+    if name := borrowed(answer, lesson.finished, lesson.method):
         raise Wrong(
             f"{lesson.name} gives {name} no value, so it takes the notebook's variable {name}: assign it inside.",
             state_of(got),
@@ -221,10 +226,6 @@ def remark_on(seen, answer):
 
 def state_of(got):
     return "crashed" if got[-1].kind == "error" and got[-1].at else "wrong"
-
-
-def is_name_error(seen):
-    return seen.kind == "error" and seen.what.startswith("NameError")
 
 
 def without_clues(seen):

@@ -7,6 +7,7 @@ import ast
 import inspect
 import math
 import sys
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -91,9 +92,11 @@ def variations(finished, method=None):
     ]:
         for change, undo, said in changes(function):
             change()
+            names = namespace(finished)
             try:
-                names = namespace(finished)
-                exec(compile(ast.fix_missing_locations(tree), f"<{finished.__name__}, varied>", "exec"), names)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    exec(compile(ast.fix_missing_locations(tree), f"<{finished.__name__}, varied>", "exec"), names)
             except (SyntaxError, ValueError, TypeError):
                 continue  # no Python
             finally:

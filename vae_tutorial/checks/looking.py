@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vae_tutorial.checks.comparing import Near, brief, relation, same
-from vae_tutorial.checks.engine import clue, must, should
+from vae_tutorial.checks.comparing import Near, brief, same
+from vae_tutorial.checks.engine import holds, must, should
 from vae_tutorial.checks.running import functions_of, raised_at, source_of
 
 
@@ -17,25 +17,30 @@ def call(name, function, read=None, unit="", **given):
 
     given: the arguments, by position; gradients are shown for those that require them.
     """
-    before = {key: value.detach().clone() for key, value in given.items() if isinstance(value, Tensor)}
+    after = untouched(name, **given)
     result = function(*given.values())
-    yield from untouched(name, before, given)
-    yield must(name, result.detach() if isinstance(result, Tensor) else result, read, unit)
+    yield from after()
+    yield must(name, value_of(result), read, unit)
     if isinstance(result, Tensor):
-        yield from gradients(
-            name, result, {key: value for key, value in given.items() if getattr(value, "requires_grad", 0)}
-        )
+        leaves = {key: one for key, one in given.items() if isinstance(one, Tensor) and one.requires_grad}
+        yield from gradients(name, result, leaves)
     return result
 
 
-def untouched(name, before, after):
-    for key, old in before.items():
-        intact = old.shape == after[key].shape and torch.equal(after[key].detach(), old)
-        yield must(
-            f"{key} afterwards",
-            intact,
-            f"{name} changes {key} in place: whoever passed it in still needs it as it was.",
-        )
+def value_of(result):
+    return result.detach() if isinstance(result, Tensor) else result
+
+
+def untouched(name, **given):
+    """Return a generator function that yields, after a call, whether the tensors are as they are now."""
+    before = {key: one.detach().clone() for key, one in given.items() if isinstance(one, Tensor)}
+
+    def after():
+        for key, old in before.items():
+            intact = given[key].shape == old.shape and torch.equal(given[key].detach(), old)
+            yield holds(intact, f"{name} changes {key} in place: whoever passed it in still needs it as it was.")
+
+    return after
 
 
 def gradients(name, result, leaves):
@@ -43,23 +48,18 @@ def gradients(name, result, leaves):
 
     All are divided by their largest entry: where a gradient should be 0, what is left is rounding.
     """
-    if not leaves:
-        return
-    cut = f"{name} carries no gradient: detach, .data, torch.tensor, .item() or no_grad cuts it off."
-    yield must("Whether gradients flow", result.requires_grad, cut)
-    if result.requires_grad:
+    if leaves:
+        cut = "detach, .data, torch.tensor, .item() or no_grad cuts it off"
+        yield holds(result.requires_grad, f"{name} carries no gradient: {cut}.")
+    if leaves and result.requires_grad:
         weights = torch.linspace(0.5, 1.5, result.numel(), dtype=result.dtype).reshape(result.shape)
         grads = torch.autograd.grad((result * weights).sum(), list(leaves.values()), allow_unused=True)
-        grads = [
-            torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves.values(), grads, strict=True)
-        ]
-        size = max(grad.abs().max() for grad in grads) or 1
+        grads = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves.values(), grads, strict=True)]
         flat = torch.cat([grad.flatten() for grad in grads])
-        counts = [grad.numel() for grad in grads]
+        parts = [grad.numel() for grad in grads]
+        size = flat.abs().max().clamp(min=1e-12)
         yield must(
-            "The gradients",
-            flat / size,
-            lambda got, want: read_gradients(name, leaves, got.split(counts), want.split(counts)),
+            "The gradients", flat / size, lambda *both: read_gradients(name, leaves, *(b.split(parts) for b in both))
         )
 
 
@@ -75,35 +75,42 @@ def read_gradients(name, leaves, got, want):
 def returned(name, result, parts, known=None):
     """Yield what is returned where several values are asked for: how many, and each of them.
 
-    known: {name: tensor}, what may be returned in a part's place; a part that depends on chance is None in parts.
+    known: {name: tensor}, what may be returned in a part's place.
     """
     several = isinstance(result, tuple | list)
-    wanted = ", ".join(parts)
+    came = f"{len(result)} values" if several else "one value" if isinstance(result, Tensor | float) else brief(result)
+    right = several and len(result) == len(parts)
+    yield holds(right, f"{name} returns {came}, where {len(parts)} are expected: {', '.join(parts)}.")
 
-    def read(got, want, part):
-        held = [other for other, value in (known or {}).items() if isinstance(got, Tensor) and same(got, value)]
-        return f"{name} returns {held[0]} where {part} is expected." if held else None
+    def read(got, part):
+        held = named(got, known or {})
+        return f"{name} returns {held} where {part} is expected." if held else None
 
-    came = f"{len(result)} values" if several else "one tensor" if isinstance(result, Tensor) else brief(result)
-    yield must(
-        name, len(result) if several else 0, f"{name} returns {came}, where {len(parts)} are expected: {wanted}."
-    )
-    for part, value in zip(parts, result if several else (), strict=False):
-        value = value.detach() if isinstance(value, Tensor) else value
-        yield must(f"{part}, as {name} returns it,", value, lambda got, want, part=part: read(got, want, part))
+    for part, value in zip(parts, result if right else (), strict=False):
+        yield must(f"{part}, as {name} returns it,", value_of(value), lambda got, _, part=part: read(got, part))
 
 
-def refusal(name, function, sentence):
-    """Yield whether a call is refused, by whatever error."""
+def refused(function):
+    """Tell whether a call is refused, by whatever error."""
     try:
         function()
     except Exception:
-        yield must(name, True, sentence)
-    else:
-        yield must(name, False, sentence)
+        return True
+    return False
 
 
-# formulas
+# numbers
+
+
+def named(got, known):
+    """Return the name of the first of the known values, {name: tensor}, that got is; None if it is none of them."""
+    return next((name for name, value in known.items() if isinstance(got, Tensor) and same(got, value)), None)
+
+
+def ratio(got, want, known):
+    """Return what the ratio of two numbers means, of the known, {ratio: meaning}; None if it is none of them."""
+    found = (got / want).item()
+    return next((said for number, said in known.items() if abs(found - number) <= 1e-4 * abs(number)), None)
 
 
 def fit(value, terms, tolerance=1e-5):
@@ -302,7 +309,7 @@ def read_scale(rest, mu, logvar):
     if power != 1:
         return scale, f"scaled by {POWERS.get(power, f'std to the power {power:g}, where std is expected')}."
     if abs(factor - 1) > 0.05 and (rest / scale).pow(4).mean() / factor**4 > 2.5:
-        return scale, f"{factor:.3g} times as wide as it should be: std and nothing else multiplies it."
+        return scale, f"{factor:.2g} times as wide as it should be: std and nothing else multiplies it."
     return scale, ""
 
 

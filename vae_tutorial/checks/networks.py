@@ -3,14 +3,15 @@
 import contextlib
 import copy
 import functools
+import itertools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vae_tutorial.checks.comparing import alike, brief, difference, same, times
-from vae_tutorial.checks.engine import clue, must
-from vae_tutorial.checks.looking import gradients, returned, rough, untouched
+from vae_tutorial.checks.engine import clue, holds, must
+from vae_tutorial.checks.looking import gradients, returned, rough, untouched, value_of
 
 # what may happen to a tensor on its way from layer to layer
 ACTIVATIONS = {
@@ -90,109 +91,51 @@ def layers(answer, finished, sizes, maps, reasons, free=()):
     sizes: two {argument: number}; maps: {name of a layer: side of the map that it gets}, 1 where it is not named;
     reasons: {(layer, attribute): why}; free: the (layer, attribute) that do not matter.
     """
-    nets, right = [answer(**size) for size in sizes], [finished(**size) for size in sizes]
-    for name, layer in right[0].named_children():
-        own = [net._modules.get(name) for net in nets]
-        found = getattr(nets[0], name, None) if own[0] is None else own[0]
-        yield must(f"self.{name}", isinstance(own[0], nn.Module), lambda *_, n=name, f=found, k=layer: missing(n, f, k))
+    nets, finished_nets = [answer(**size) for size in sizes], [finished(**size) for size in sizes]
+    for name, kind in finished_nets[0].named_children():
+        own, right = ([net._modules.get(name) for net in both] for both in (nets, finished_nets))
+        yield holds(isinstance(own[0], nn.Module), missing(name, getattr(nets[0], name, None), kind))
         if own[0] is None:
             return
+        types = [type(one).__name__ for one in (own[0], kind)]
         yield clue(
-            f"self.{name}",
-            type(own[0]).__name__,
-            f"self.{name} is {brief(type(own[0]))}, where {brief(type(layer))} is expected.",
+            f"self.{name}", types[0], f"self.{name} is {brief(type(own[0]))}, where {brief(type(kind))} is expected."
         )
+        lazy = any(isinstance(weight, nn.parameter.UninitializedParameter) for weight in own[0].parameters())
         for key in ATTRIBUTES:
-            values = [
-                [plain_value(getattr(one, key, None)) for one in both]
-                for both in (own, [r._modules[name] for r in right])
-            ]
-            if values[1][0] is not None and not has_lazy(own[0]) and (name, key) not in free:
-                yield clue(
-                    f"self.{name}'s {key}",
-                    values[0],
-                    lambda got, want, n=name, k=key: other_number(n, k, got, want, sizes, reasons),
-                )
+            if hasattr(kind, key) and (name, key) not in free and not lazy:
+                values = [plain_value(getattr(one, key, None)) for one in own]
+                read = lambda *both, name=name, key=key: read_attribute(name, key, *both, sizes, reasons)  # noqa: E731
+                yield clue(f"self.{name}'s {key}", values, read)
         side = maps.get(name, 1)
-        with_own = [
-            act(r._modules[name] if alike_in_kind(one, r._modules[name], side) else one, side, r._modules[name])
-            for one, r in zip(own, right, strict=True)
-        ]
-        yield must(f"What self.{name} makes of a map", with_own)
-        types = {str(weight.dtype) for weight in own[0].parameters()}
-        yield must(
-            f"The type of self.{name}'s weights",
-            types,
-            f"self.{name} has weights of {', '.join(types)}, where float32 is expected: leave dtype out.",
-        )
+        yield must(f"What self.{name} makes of a map", [act(*both, side) for both in zip(own, right, strict=True)])
+        types = {brief(weight.dtype) for weight in own[0].parameters()}
+        yield holds(types == {"torch.float32"}, f"self.{name} has weights of {', '.join(types)}: leave dtype out.")
         learns = all(weight.requires_grad for weight in own[0].parameters())
-        yield must(
-            f"Whether self.{name} learns", learns, f"self.{name} is frozen: its weights do not require gradients."
-        )
-    shared = twins(nets[0], right[0])
-    yield must(
-        "Layers that share weights",
-        shared,
-        lambda got, _: f"self.{got[0][0]} and self.{got[0][1]} share their weights: each layer needs its own.",
-    )
+        yield holds(learns, f"self.{name} is frozen: its weights do not require gradients.")
+    shared = twins(nets[0], finished_nets[0])
+    yield holds(not shared, f"{' and '.join(shared)} share their weights: each layer needs its own.")
 
 
-def has_lazy(layer):
-    return any(isinstance(weight, nn.parameter.UninitializedParameter) for weight in layer.parameters())
-
-
-def missing(name, found, layer):
+def missing(name, found, kind):
     if found is None:
         return (
             f"self.{name} is not among the network's layers: assign it to self, not to a local name, a list or a dict."
         )
-    return f"self.{name} is {brief(found)}, where {brief(type(layer))} itself is expected: is there a comma or a bracket too many?"
+    wanted = f"{brief(type(kind))} itself is expected: is there a comma or a bracket too many?"
+    return f"self.{name} is {brief(found)}, where {wanted}"
 
 
-def other_number(name, key, got, want, sizes, reasons):
-    if got[0] is None:
-        return None
+def read_attribute(name, key, got, want, sizes, reasons):
     at = 0 if got[0] != want[0] else 1
     if got[0] == got[1] and want[0] != want[1]:
-        arguments = ", ".join(sizes[0])
-        return f"self.{name} has {key} {got[0]} whatever {arguments} are: write it with these, not as a number."
+        return (
+            f"self.{name} has {key} {got[0]} whatever {', '.join(sizes[0])} are: write it with these, not as a number."
+        )
     told = f": {reasons[name, key]}" if (name, key) in reasons else ""
     if want[0] != want[1]:
         told = f" for {', '.join(f'{argument} = {value}' for argument, value in sizes[at].items())}"
     return f"self.{name} has {key} {got[at]}, where {want[at]} is expected{told}."
-
-
-def alike_in_kind(layer, right, side):
-    """Tell whether a module of another type does the same: an affine map of the same shape with as many weights."""
-    if type(layer) is type(right) or has_lazy(layer) or not isinstance(right, nn.modules.conv._ConvNd):
-        return False
-    with contextlib.suppress(Exception):
-        one, other = torch.randn(2, 3, right.in_channels, side, side)
-        affine = same(layer(one) + layer(other), layer(one + other) + layer(0 * one), 1e-3)
-        weights = [
-            sum(weight.numel() for weight in module.parameters() if weight.ndim > 1) for module in (layer, right)
-        ]
-        return affine and layer(one).shape == right(one).shape and weights[0] == weights[1]
-    return False
-
-
-def act(layer, side, right):
-    """Return what a copy of a layer makes of a map, in eval and in train mode, with weights that are known."""
-    layer, channels = copy.deepcopy(layer), getattr(right, "in_channels", getattr(right, "num_features", 1))
-    x = torch.linspace(-1, 1, 2 * channels * side * side).reshape(2, channels, side, side)
-    try:
-        layer(x)  # gives a lazy layer its weights
-        for weight in layer.parameters():
-            weight.data = 1 + torch.linspace(-1, 1, weight.numel()).sin().reshape(weight.shape)
-        if getattr(layer, "bias", None) is not None and isinstance(layer, nn.modules.conv._ConvNd):
-            layer.bias.data.zero_()  # a bias is a matter of taste: BatchNorm takes it out again
-        for name, buffer in layer.named_buffers():
-            if name.startswith("running"):
-                buffer.data = torch.linspace(1, 2, len(buffer))
-        parts = [layer.eval()(x).detach(), layer.train()(x).detach()]
-        return [part.double() for part in parts] + [b.double() for b in layer.buffers() if b.ndim]
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
 
 
 def plain_value(value):
@@ -201,79 +144,84 @@ def plain_value(value):
     return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
+def act(layer, right, side):
+    """Return what a copy of a layer makes of a map, in eval and in train mode, with weights that are known.
+
+    A layer of another type that can be the same function, an affine map with as many weights, stands for the right one.
+    """
+    channels = getattr(right, "in_channels", getattr(right, "num_features", 1))
+    x = torch.linspace(-1, 1, 2 * channels * side * side).reshape(2, channels, side, side)
+    try:
+        layer(x)  # gives a lazy layer its weights
+        weights = [sum(weight.numel() for weight in one.parameters() if weight.ndim > 1) for one in (layer, right)]
+        affine = type(layer) is not type(right) and weights[0] == weights[1] and layer(x).shape == right(x).shape
+        if affine and same(layer(x) + layer(x.flip(0)), layer(x + x.flip(0)) + layer(0 * x), 1e-3):
+            layer = right
+        layer = copy.deepcopy(layer)
+        for weight in layer.parameters():
+            weight.data = 1 + torch.linspace(-1, 1, weight.numel()).sin().reshape(weight.shape)
+        if isinstance(layer, nn.modules.conv._ConvNd) and layer.bias is not None:
+            layer.bias.data.zero_()  # a bias is a matter of taste: BatchNorm takes it out again
+        for name, buffer in layer.named_buffers():
+            if name.startswith("running"):
+                buffer.data = torch.linspace(1, 2, len(buffer))
+        parts = [layer.eval()(x), layer.train()(x), *(buffer for buffer in layer.buffers() if buffer.ndim)]
+        return [part.detach().double() for part in parts]
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def twins(net, right):
-    names = [name for name, _ in right.named_children()]
-    owners, shared = {}, []
-    for name in names:
+    """Return the names of the first two layers that share a weight, [] if none do."""
+    owners = {}
+    for name in right._modules:
         for weight in net._modules[name].parameters():
-            other = owners.setdefault(weight.data_ptr() if not has_lazy(net._modules[name]) else id(weight), name)
-            if other != name and (other, name) not in shared:
-                shared.append((other, name))
-    return shared
+            if owners.setdefault(id(weight), name) != name:
+                return [f"self.{owners[id(weight)]}", f"self.{name}"]
+    return []
 
 
 # what flows from layer to layer
 
 
-def forward(answer, finished, size, batches, chain, parts):
+def forward(answer, finished, sizes, shape, chain, parts):
     """Yield what a network's forward makes of batches, on the finished layers, and what each layer gets on the way.
 
-    chain: {name of a layer: (where its input comes from, the activation between)}, "" for the network's input;
-    parts: the names of what is returned.
+    sizes: two {argument: number}; shape(size): that of one input; parts: the names of what is returned;
+    chain: {name of a layer: (where its input comes from, the activation between)}, "" for the network's input.
     """
-    for x in batches:
-        for training in (False, True):
-            net, right = around(answer, finished, size)
-            net.train(training), right.train(training)
-            others = record(net, [name for name, part in net.named_children() if name not in right._modules])
-            log = record(net, [name for name, _ in right.named_children()])
-            wanted = record(right, [name for name, _ in right.named_children()])
-            right(x)
-            before, error = x.clone(), None
-            try:
-                result = net(x)
-            except Exception as raised:
-                error = raised
-            yield from flow(log, wanted, x, chain)
-            if error:
-                raise error
-            yield from untouched("forward", {"its input": before}, {"its input": x})
-            outs = {name: out for name, ((_, out), *_) in log.items()} if all(log.values()) else {}
-            if len(parts) > 1:
-                yield from heads(result, parts, outs, others)
-                yield from returned("forward", result, parts)
-                result = result if isinstance(result, tuple | list) else [result]
-            else:
-                yield must(
-                    "What forward returns",
-                    result.detach() if isinstance(result, Tensor) else result,
-                    last_step(outs, chain, others),
-                )
-                result = [result]
-            if not all(isinstance(part, Tensor) for part in result):
-                return
-            weights = {f"self.{name}": weight for name, weight in net.named_parameters()}
-            own = {f"self.{name}" for name, _ in right.named_parameters()}
-            joined = torch.cat([part.flatten() for part in result])
-            yield from gradients(
-                "What forward returns", joined, {key: weight for key, weight in weights.items() if key in own}
-            )
-            left = {
-                name: buffer
-                for name, buffer in net.named_buffers()
-                if buffer.ndim and name in dict(right.named_buffers())
-            }
-            yield must(
-                "The BatchNorm averages afterwards",
-                left,
-                "One of the BatchNorm layers is used more or less than once a pass.",
-            )
-            modes = {name: part.training for name, part in net.named_modules() if name in dict(right.named_modules())}
-            yield must(
-                "The modes afterwards",
-                modes,
-                "forward changes the mode of the network or of a layer: that is up to whoever trains it.",
-            )
+    for size, count, training in itertools.product(sizes, (3, 1), (False, True)):
+        net, right = around(answer, finished, size)
+        net.train(training), right.train(training)
+        x = torch.linspace(0, 300, count * torch.Size(shape(size)).numel()).sin().reshape(count, *shape(size))
+        others = record(net, [name for name in net._modules if name not in right._modules])
+        log = record(net, list(right._modules))
+        after, error, result = untouched("forward", **{"its input": x}), None, None
+        try:
+            result = net(x)
+        except Exception as raised:
+            error = raised
+        yield from flow(log, x, chain, error)
+        if error:
+            raise error
+        yield from after()
+        outs = {name: uses[0][1] for name, uses in log.items()} if all(log.values()) else {}
+        if len(parts) > 1:
+            yield from heads(result, parts, outs, others)
+            yield from returned("forward", result, parts)
+        else:
+            yield must("What forward returns", value_of(result), last_step(outs, chain, others))
+            result = [result]
+        if not all(isinstance(part, Tensor) for part in result):
+            return
+        joined = torch.cat([part.flatten() for part in result])
+        leaves = {f"self.{name}": net.get_parameter(name) for name, _ in right.named_parameters()}
+        yield from gradients("What forward returns", joined, leaves)
+        buffers = [net.get_buffer(name) for name, buffer in right.named_buffers() if buffer.ndim]
+        once = "One of the BatchNorm layers is used more or less than once a pass."
+        yield must("The BatchNorm averages afterwards", buffers, once)
+        modes = all(part.training is training for part in net.modules())
+        yield holds(modes, "forward changes the mode of the network or of a layer: that is up to whoever trains it.")
 
 
 def around(answer, finished, size):
@@ -282,20 +230,21 @@ def around(answer, finished, size):
     What else the student's __init__ sets stays; where it is open or fails, there is nothing else.
     """
     right = rough(finished(**size))
-    try:
-        net = rough(answer(**size))
-    except Exception:
-        net = answer.__new__(answer)
-        nn.Module.__init__(net)
+    with torch.random.fork_rng(devices=[]):  # what is drawn here shifts no later draw
+        try:
+            net = rough(answer(**size))
+        except Exception:
+            net = answer.__new__(answer)
+            nn.Module.__init__(net)
     for name, layer in right.named_children():
-        with contextlib.suppress(AttributeError):
-            delattr(net, name)
+        net.__dict__.pop(name, None)
+        net._modules.pop(name, None)
         setattr(net, name, copy.deepcopy(layer))
     return net, right
 
 
 def record(net, names):
-    """Let layers note what they get and give: return {name: [(input, output), ...]}, filled as the network runs."""
+    """Let layers note what they get and give: return {name: [[input, output], ...]}, filled as the network runs."""
     log = {name: [] for name in names}
 
     def note(name, run, *args, **kwargs):
@@ -313,82 +262,92 @@ def record(net, names):
     return log
 
 
-def flow(log, wanted, x, chain):
-    """Yield how often each layer is used, and what it gets."""
-    for name, uses in log.items():
-        source, activation = chain[name]
-        yield clue(f"Uses of self.{name}", min(len(uses), 2), f"{count_uses(log)}: each layer is used once.")
-        if uses:
-            (given, _), (right, _) = uses[0], wanted[name][0]
-            yield clue(
-                f"The input of self.{name}",
-                given,
-                lambda got, want, n=name, s=source, a=activation: wrong_input(n, got, want, s, a, log, x),
-            )
-
-
-def count_uses(log):
-    """Say which layers are not used once."""
+def flow(log, x, chain, error):
+    """Yield how often each layer is used, and what it gets; after an error some are not reached."""
     often = [f"self.{name} is used {times(len(uses))}" for name, uses in log.items() if len(uses) > 1]
     never = [f"self.{name} is never used" for name, uses in log.items() if not uses]
-    return " and ".join(often + never[:1])
+    for name, uses in log.items():
+        uses_seen = 1 if error and not uses else len(uses)
+        yield clue(f"Uses of self.{name}", uses_seen, f"{' and '.join(often + never[:1])}: each layer is used once.")
+        if uses:
+            read = lambda got, want, name=name: read_input(name, got, want, *chain[name], log, x)  # noqa: E731
+            yield clue(f"The input of self.{name}", uses[0][0], read)
 
 
-def where_from(value, log, x):
-    """Say where a tensor comes from: (layer or "", activation); None if neither is known."""
-    known = {"": x, "[:, :, None, None]": x[:, :, None, None]} if x.ndim == 2 else {"": x}
-    known |= {name: out for name, uses in log.items() for _, out in uses if out is not None}
-    known |= {f"{name}, flattened,": out.flatten(1) for name, uses in log.items() for _, out in uses if out is not None}
-    for activation, function in ACTIVATIONS.items():
-        for name in reversed(known):
-            with contextlib.suppress(Exception):
-                if same(value, function(known[name])):
-                    return name.replace("[:, :, None, None]", ""), activation
-    return None
-
-
-def wrong_input(name, got, want, source, activation, log, x):
+def read_input(name, got, want, source, activation, log, x):
+    """Say what a layer gets in place of what it should."""
     found = where_from(got, log, x)
     before = f"self.{source}" if source else "the input"
     if found and found[0] == source and found[1] != activation:
-        there = found[1] or "no activation"
-        return f"Between {before} and self.{name} there is {there}, where {activation or 'no activation'} is expected."
+        there, wanted = (one or "no activation" for one in (found[1], activation))
+        return f"Between {before} and self.{name} there is {there}, where {wanted} is expected."
     if found and found != (source, activation):
-        through = f", through {found[1]}" if found[1] else ""
-        gets = f"what self.{found[0]} gives{through}" if found[0] else f"the network's input{through}"
+        gets = (f"what self.{found[0]} gives" if found[0] else "the network's input") + f", through {found[1]}" * bool(
+            found[1]
+        )
         return f"self.{name} gets {gets}, where it should get what {before} gives."
     if got.shape != want.shape:
         return f"self.{name} gets {brief(got)}, where one of shape {tuple(want.shape)} is expected."
     return dropped(got, want, f"what self.{name} gets")
 
 
+def where_from(value, log, x):
+    """Say where a tensor comes from: (layer or "" for the input, activation); None if neither is known."""
+    known = [("", x), *([("", x[:, :, None, None])] if x.ndim == 2 else [])]
+    known += [(name, out) for name, uses in log.items() for _, out in uses if out is not None]
+    for activation, function in ACTIVATIONS.items():
+        for name, out in reversed(known):
+            with contextlib.suppress(Exception):
+                if same(value, function(out)):
+                    return name, activation
+    return None
+
+
 def heads(result, parts, outs, others):
     """Yield, for each of several results, how it was made of a layer's output, where that can be said."""
-    if not isinstance(result, tuple | list) or len(result) != len(parts):
-        return
-    for part, value in zip(parts, result, strict=True):
-        right = outs.get(f"conv_{part}")
-        if isinstance(value, Tensor) and right is not None:
-            yield clue(
-                part,
-                same(value, right.flatten(1)),
-                lambda *_, p=part, v=value, r=right: wrong_head(p, v.detach(), r, outs, others),
-            )
+    if isinstance(result, tuple | list) and len(result) == len(parts) and outs:
+        for part, value in zip(parts, result, strict=True):
+            right = isinstance(value, Tensor) and same(value, outs[f"conv_{part}"].flatten(1))
+            yield clue(part, right, lambda *_, part=part, value=value: read_head(part, value, outs, others))
 
 
-def wrong_head(part, value, right, outs, others):
-    flat = right.flatten(1)
+def read_head(part, value, outs, others):
+    flat = outs[f"conv_{part}"].flatten(1)
+    if not isinstance(value, Tensor):
+        return None
     if value.shape != flat.shape:
         size = "flatten(1) makes (B, D) of (B, D, 1, 1), also for a batch of one, where squeeze() loses the batch"
         return f"{part} has shape {tuple(value.shape)}, where {tuple(flat.shape)} is expected: {size}."
     for name, out in outs.items():
-        if f"conv_{part}" != name and out.flatten(1).shape == flat.shape and same(value, out.flatten(1)):
+        if name != f"conv_{part}" and same(value, out.flatten(1)):
             return f"{part} is what self.{name} gives: it comes from self.conv_{part}."
     for activation, function in ACTIVATIONS.items():
         if activation and same(value, function(flat)):
             may = ": a logarithm may be negative, and sigma below 1" if part == "logvar" and value.min() >= 0 else ""
             return f"{part} goes through {activation} after its layer, where nothing is expected{may}."
     return additions(others) or dropped(value, flat, part)
+
+
+def last_step(outs, chain, others):
+    """Return a reader that says what is done to the output of the last layer."""
+    last = list(chain)[-1]
+
+    def read(got, want):
+        if not isinstance(got, Tensor):
+            return None
+        for activation, function in ACTIVATIONS.items():
+            if last in outs and same(got, function(outs[last])):
+                found = f"through {activation}" if activation else "without an activation"
+                reach = "sigmoid cannot reach -1, the colour of the background" if activation == "sigmoid" else ""
+                why = reach or "pixels lie between -1 and 1"
+                return f"The image leaves the decoder {found}: {why}. Which function gives that, and nothing more?"
+        if said := additions(others):
+            return said
+        reach = f"its values lie between {got.min():.2f} and {got.max():.2f}"
+        changed = f"After self.{last} the image is changed in another way than by one tanh: {reach}."
+        return changed if got.shape == want.shape else f"What forward returns {difference(got, want)}."
+
+    return read
 
 
 def additions(others):
@@ -409,26 +368,3 @@ def dropped(value, right, name):
         if same(ratio, ratio[:1].expand_as(ratio), 1e-3):
             return f"Some entries of {name} are set to 0 at random, as dropout does: nothing of the kind belongs there."
     return None
-
-
-def last_step(outs, chain, others):
-    def read(got, want):
-        last = list(chain)[-1]
-        if not isinstance(got, Tensor):
-            return None
-        for activation, function in ACTIVATIONS.items():
-            if last in outs and same(got, function(outs[last])):
-                found = f"through {activation}" if activation else "without an activation"
-                reach = (
-                    "sigmoid cannot reach -1, the colour of the background"
-                    if activation == "sigmoid"
-                    else "pixels lie between -1 and 1"
-                )
-                return f"The image leaves the decoder {found}: {reach}. Which function gives that, and nothing more?"
-        if said := additions(others):
-            return said
-        if got.shape == want.shape:
-            return f"After self.{last}, the image is changed in another way than by one tanh: its values lie between {got.min():.2f} and {got.max():.2f}."
-        return f"What forward returns {difference(got, want)}."
-
-    return read

@@ -209,7 +209,7 @@ def borrowed(answer, finished, method=None):
     own = {name for part in functions_of(finished, method) for name in part.__code__.co_varnames}
     for part in functions_of(answer, method):
         loads = {one.argval for one in dis.get_instructions(part) if one.opname == "LOAD_GLOBAL"}
-        if taken := sorted(loads & own):
+        if taken := sorted(loads & own & part.__globals__.keys()):
             return taken[0]
     return None
 
