@@ -14,7 +14,6 @@ How a mistake is named: engine.py. The mistakes of a notebook: vae.py and its ne
 """
 
 import html
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ import inspect
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
@@ -57,7 +57,8 @@ class Lesson:
 class Seen:
     """One thing that an answer shows.
 
-    what: begins the sentence that says how it differs; read(got, want): may give a better one, or None.
+    what: begins the sentence that says how it differs; read: a better sentence, or read(got, want, **given) -> such
+    a sentence or None, where given is what the reader must know of the inputs; unit: what one entry of a tensor is.
     remark, pattern: what to say where it should differ from the finished version's, and which line that is about.
     at: the student's line that raised, as running.raised_at gives it.
     """
@@ -67,14 +68,15 @@ class Seen:
     value: object
     read: Callable | str | None = None
     unit: str = ""
+    given: dict = field(default_factory=dict)
     remark: str = ""
     pattern: str = ""
     at: tuple | None = None
 
 
-def must(what, value, read=None, unit=""):
-    """Show what decides. read: a sentence, or read(got, want) -> sentence or None; unit: what one entry is."""
-    return Seen("must", what, value, read, unit)
+def must(what, value, read=None, unit="", **given):
+    """Show what decides whether an answer is right."""
+    return Seen("must", what, value, read, unit, given)
 
 
 def holds(condition, sentence):
@@ -82,9 +84,9 @@ def holds(condition, sentence):
     return Seen("must", sentence if not condition else "", bool(condition), sentence)
 
 
-def clue(what, value, read=None, unit=""):
+def clue(what, value, read=None, unit="", **given):
     """Show what does not decide, but names a mistake when something that decides is wrong."""
-    return Seen("clue", what, value, read, unit)
+    return Seen("clue", what, value, read, unit, given)
 
 
 def should(what, value, remark, pattern=""):
@@ -215,7 +217,7 @@ def read(given, wanted):
     """Return the sentence of the reader of what differs, None if it has none to say."""
     if given.read is None or isinstance(given.read, str):
         return given.read
-    return given.read(given.value, wanted.value)
+    return given.read(given.value, wanted.value, **given.given)
 
 
 def remark_on(seen, answer):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from vae_tutorial import model
 from vae_tutorial.checks.comparing import Near, brief, same
 from vae_tutorial.checks.engine import holds, must, should
 from vae_tutorial.checks.running import functions_of, raised_at, source_of
@@ -15,12 +16,12 @@ from vae_tutorial.checks.running import functions_of, raised_at, source_of
 def call(name, function, read=None, unit="", **given):
     """Yield what a call shows: what goes in stays as it was, the result, its gradients; return the result.
 
-    given: the arguments, by position; gradients are shown for those that require them.
+    given: the arguments, by position; the reader gets them by name, and those that require gradients show them.
     """
     after = untouched(name, **given)
     result = function(*given.values())
     yield from after()
-    yield must(name, value_of(result), read, unit)
+    yield must(name, value_of(result), read, unit, **given)
     if isinstance(result, Tensor):
         leaves = {key: one for key, one in given.items() if isinstance(one, Tensor) and one.requires_grad}
         yield from gradients(name, result, leaves)
@@ -58,17 +59,15 @@ def gradients(name, result, leaves):
         flat = torch.cat([grad.flatten() for grad in grads])
         parts = [grad.numel() for grad in grads]
         size = flat.abs().max().clamp(min=1e-12)
-        yield must(
-            "The gradients", flat / size, lambda *both: read_gradients(name, leaves, *(b.split(parts) for b in both))
-        )
+        yield must("The gradients", flat / size, read_gradients, name=name, keys=list(leaves), parts=parts)
 
 
-def read_gradients(name, leaves, got, want):
+def read_gradients(got, want, name, keys, parts):
     """Name the first of the leaves whose gradient is lost, or else is wrong."""
-    pairs = list(zip(leaves, got, want, strict=True))
+    pairs = list(zip(keys, got.split(parts), want.split(parts), strict=True))
     lost = [key for key, one, other in pairs if not one.any() and other.any()]
     wrong = [key for key, one, other in pairs if not same(one, other, 1e-3)]
-    seen, key = ("no", lost[0]) if lost else ("a wrong", (wrong or list(leaves))[0])
+    seen, key = ("no", lost[0]) if lost else ("a wrong", (wrong or keys)[0])
     return f"{name} has the right value, but {seen} gradient reaches {key}: is something detached, rounded or clamped?"
 
 
@@ -82,12 +81,15 @@ def returned(name, result, parts, known=None):
     right = several and len(result) == len(parts)
     yield holds(right, f"{name} returns {came}, where {len(parts)} are expected: {', '.join(parts)}.")
 
-    def read(got, part):
-        held = named(got, known or {})
-        return f"{name} returns {held} where {part} is expected." if held else None
-
     for part, value in zip(parts, result if right else (), strict=False):
-        yield must(f"{part}, as {name} returns it,", value_of(value), lambda got, _, part=part: read(got, part))
+        yield must(
+            f"{part}, as {name} returns it,", value_of(value), read_part, name=name, part=part, known=known or {}
+        )
+
+
+def read_part(got, _, name, part, known):
+    held = named(got, known)
+    return held and f"{name} returns {held} where {part} is expected."
 
 
 def refused(function):
@@ -131,6 +133,35 @@ def formula(factors):
     signs = {1.0: "", -1.0: "-"}
     terms = [f"{f:g}" if name == "1" else signs.get(f, f"{f:g} ") + name for name, f in factors.items()]
     return " + ".join(terms).replace("+ -", "- ") or "0"
+
+
+def read_total(got, _, mse, kl, beta, error="mse"):
+    """Read a wrong loss as a combination of the error, the KL and beta, means of what is given; error: its name."""
+    mse, kl = mse.mean(), kl.mean()
+    known = {
+        "the KL is subtracted: it is a price to pay, and is added": mse - beta * kl,
+        "the KL is computed and never used, as in a plain autoencoder": mse,
+        "the reconstruction error is missing": beta * kl,
+        "beta is never used: it weighs the KL": mse + kl,
+        "0.1 is typed in where beta belongs": mse + 0.1 * kl,
+        "the terms are multiplied: a product is 0 as soon as one of them is, so add them": mse * beta * kl,
+        "beta weighs the reconstruction error: it belongs to the KL": beta * mse + kl,
+        "beta weighs the whole loss: it belongs to the KL alone": beta * (mse + kl),
+        "beta divides the KL: it multiplies it": mse + kl / beta,
+        "beta is added: it multiplies the KL": mse + beta + kl,
+        "the two terms are averaged: they are added": (mse + beta * kl) / 2,
+        "the sign is wrong: a loss is made as small as possible": -(mse + beta * kl),
+        "beta weighs the KL twice": mse + beta**2 * kl,
+        "the KL is multiplied with the reconstruction error: it is added": mse * (1 + beta * kl),
+        "beta is shared out between the two: it weighs the KL alone": beta * mse + (1 - beta) * kl,
+        "beta is shared out between the two terms: it weighs the KL alone": (1 - beta) * mse + beta * kl,
+        "the error is counted twice": 2 * mse + beta * kl,
+    }
+    if not isinstance(got, Tensor) or got.ndim:
+        return None
+    seen = f"with {error} = {mse:.3f}, kl = {kl:.3f} and beta = {beta} it is {brief(got)}, where {mse + beta * kl:.3f} is expected"
+    said = named(got, known)
+    return f"In loss, {said} ({seen})." if said else f"loss is not {error} + beta * kl: {seen}."
 
 
 # noise
@@ -406,6 +437,42 @@ class StubDecoder(nn.Module):
     def forward(self, z):
         self.seen.append(z)
         return 3 * z + 1 if isinstance(z, Tensor) else torch.zeros(1)  # a tuple is named later
+
+
+class WatchedDecoder(nn.Module):
+    """A decoder that notes what it was given, and in which mode; its copies note it in the same lists."""
+
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.net, self.latent_dim, self.notes = model.Decoder(1, 2, latent_dim), latent_dim, []
+
+    def __deepcopy__(self, memo):
+        twin = WatchedDecoder(self.latent_dim).train(self.training)
+        twin.load_state_dict(self.state_dict())
+        twin.notes = self.notes
+        return twin
+
+    def forward(self, z):
+        self.notes.append((z, self.net.bn1.training))
+        return self.net(z)
+
+
+def decoder_afterwards(decoder, before, training):
+    """Yield whether the decoder is as it was, and gradients are on."""
+    after = decoder.net.state_dict()
+    types = all(after[key].dtype == value.dtype for key, value in before.items())
+    yield holds(types, "Sampling changes the type of the decoder's weights: leave the decoder as it is.")
+    intact = all(torch.equal(before[key], value) for key, value in after.items())
+    yield holds(intact, "Sampling changes the decoder's weights or averages: decode in eval mode.")
+    kept = decoder.training is training and decoder.net.bn1.training is training
+    yield holds(kept, "The decoder is left in another mode than before: `with eval_mode(decoder):` restores it.")
+    learns = all(weight.requires_grad for weight in decoder.parameters())
+    yield holds(
+        learns, "The decoder's weights are frozen for good: torch.no_grad() switches gradients off for a moment."
+    )
+    off = "Gradients stay switched off for whatever comes later: `with torch.no_grad():` switches them on again."
+    yield holds(torch.is_grad_enabled(), off)
+    torch.set_grad_enabled(True)
 
 
 def rough(net):

@@ -105,8 +105,8 @@ def layers(answer, finished, sizes, maps, reasons, free=()):
         for key in ATTRIBUTES:
             if hasattr(kind, key) and (name, key) not in free and not lazy:
                 values = [plain_value(getattr(one, key, None)) for one in own]
-                read = lambda *both, name=name, key=key: read_attribute(name, key, *both, sizes, reasons)  # noqa: E731
-                yield clue(f"self.{name}'s {key}", values, read)
+                why = reasons.get((name, key), "")
+                yield clue(f"self.{name}'s {key}", values, read_attribute, name=name, key=key, sizes=sizes, why=why)
         side = maps.get(name, 1)
         yield must(f"What self.{name} makes of a map", [act(*both, side) for both in zip(own, right, strict=True)])
         types = {brief(weight.dtype) for weight in own[0].parameters()}
@@ -126,13 +126,13 @@ def missing(name, found, kind):
     return f"self.{name} is {brief(found)}, where {wanted}"
 
 
-def read_attribute(name, key, got, want, sizes, reasons):
+def read_attribute(got, want, name, key, sizes, why):
     at = 0 if got[0] != want[0] else 1
     if got[0] == got[1] and want[0] != want[1]:
         return (
             f"self.{name} has {key} {got[0]} whatever {', '.join(sizes[0])} are: write it with these, not as a number."
         )
-    told = f": {reasons[name, key]}" if (name, key) in reasons else ""
+    told = why and f": {why}"
     if want[0] != want[1]:
         told = f" for {', '.join(f'{argument} = {value}' for argument, value in sizes[at].items())}"
     return f"self.{name} has {key} {got[at]}, where {want[at]} is expected{told}."
@@ -210,7 +210,9 @@ def forward(answer, finished, sizes, shape, chain, parts):
             yield from heads(result, parts, outs, others)
             yield from returned("forward", result, parts)
         else:
-            yield must("What forward returns", value_of(result), last_step(outs, chain, others))
+            yield must(
+                "What forward returns", value_of(result), read_image, outs=outs, last=list(chain)[-1], others=others
+            )
             result = [result]
         if not all(isinstance(part, Tensor) for part in result):
             return
@@ -270,13 +272,12 @@ def flow(log, x, chain, error):
         uses_seen = 1 if error and not uses else len(uses)
         yield clue(f"Uses of self.{name}", uses_seen, f"{' and '.join(often + never[:1])}: each layer is used once.")
         if uses:
-            read = lambda got, want, name=name: read_input(name, got, want, *chain[name], log, x)  # noqa: E731
-            yield clue(f"The input of self.{name}", uses[0][0], read)
+            yield clue(f"The input of self.{name}", uses[0][0], read_input, name=name, place=chain[name], log=log, x=x)
 
 
-def read_input(name, got, want, source, activation, log, x):
+def read_input(got, want, name, place, log, x):
     """Say what a layer gets in place of what it should."""
-    found = where_from(got, log, x)
+    (source, activation), found = place, where_from(got, log, x)
     before = f"self.{source}" if source else "the input"
     if found and found[0] == source and found[1] != activation:
         there, wanted = (one or "no activation" for one in (found[1], activation))
@@ -308,10 +309,11 @@ def heads(result, parts, outs, others):
     if isinstance(result, tuple | list) and len(result) == len(parts) and outs:
         for part, value in zip(parts, result, strict=True):
             right = isinstance(value, Tensor) and same(value, outs[f"conv_{part}"].flatten(1))
-            yield clue(part, right, lambda *_, part=part, value=value: read_head(part, value, outs, others))
+            yield clue(part, right, read_head, part=part, head=value, outs=outs, others=others)
 
 
-def read_head(part, value, outs, others):
+def read_head(got, want, part, head, outs, others):
+    value = head
     flat = outs[f"conv_{part}"].flatten(1)
     if not isinstance(value, Tensor):
         return None
@@ -328,26 +330,20 @@ def read_head(part, value, outs, others):
     return additions(others) or dropped(value, flat, part)
 
 
-def last_step(outs, chain, others):
-    """Return a reader that says what is done to the output of the last layer."""
-    last = list(chain)[-1]
-
-    def read(got, want):
-        if not isinstance(got, Tensor):
-            return None
-        for activation, function in ACTIVATIONS.items():
-            if last in outs and same(got, function(outs[last])):
-                found = f"through {activation}" if activation else "without an activation"
-                reach = "sigmoid cannot reach -1, the colour of the background" if activation == "sigmoid" else ""
-                why = reach or "pixels lie between -1 and 1"
-                return f"The image leaves the decoder {found}: {why}. Which function gives that, and nothing more?"
-        if said := additions(others):
-            return said
-        reach = f"its values lie between {got.min():.2f} and {got.max():.2f}"
-        changed = f"After self.{last} the image is changed in another way than by one tanh: {reach}."
-        return changed if got.shape == want.shape else f"What forward returns {difference(got, want)}."
-
-    return read
+def read_image(got, want, outs, last, others):
+    """Say what is done to the output of the last layer."""
+    if not isinstance(got, Tensor):
+        return None
+    for activation, function in ACTIVATIONS.items():
+        if last in outs and same(got, function(outs[last])):
+            found = f"through {activation}" if activation else "without an activation"
+            reach = "sigmoid cannot reach -1, the colour of the background" if activation == "sigmoid" else ""
+            why = reach or "pixels lie between -1 and 1"
+            return f"The image leaves the decoder {found}: {why}. Which function gives that, and nothing more?"
+    reach = f"its values lie between {got.min():.2f} and {got.max():.2f}"
+    changed = f"After self.{last} the image is changed in another way than by one tanh: {reach}."
+    other = changed if got.shape == want.shape else f"What forward returns {difference(got, want)}."
+    return additions(others) or other
 
 
 def additions(others):
@@ -363,7 +359,7 @@ def additions(others):
 def dropped(value, right, name):
     """Say so where some entries of a tensor are 0 and the others as expected, up to a factor."""
     kept = value != 0
-    if value.shape == right.shape and 0.02 < (~kept & (right != 0)).float().mean() and kept.any():
+    if value.shape == right.shape and (~kept & (right != 0)).float().mean() > 0.02 and kept.any():
         ratio = value[kept] / right[kept]
         if same(ratio, ratio[:1].expand_as(ratio), 1e-3):
             return f"Some entries of {name} are set to 0 at random, as dropout does: nothing of the kind belongs there."

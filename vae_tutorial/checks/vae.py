@@ -13,7 +13,9 @@ from vae_tutorial.checks.engine import Lesson, clue, holds, must, should
 from vae_tutorial.checks.looking import (
     StubDecoder,
     StubEncoder,
+    WatchedDecoder,
     call,
+    decoder_afterwards,
     fit,
     formula,
     gradients,
@@ -24,6 +26,7 @@ from vae_tutorial.checks.looking import (
     ratio,
     read_draw,
     read_noise,
+    read_total,
     refused,
     returned,
     untouched,
@@ -44,8 +47,7 @@ def observe_kl(kl_divergence):
     mu, logvar = uniform(-3, 3, 40, 7).requires_grad_(), uniform(-4, 3, 40, 7).requires_grad_()
     far = torch.tensor([[-5.0, 5.0, -5.0, 5.0]]), torch.tensor([[-9.5, -9.5, 9.5, 9.5]])
     unit = "one KL divergence per entry, (B, D), not reduced"
-    read = lambda got, _: read_kl(got, mu, logvar)  # noqa: E731
-    yield from call("kl_divergence(mu, logvar)", kl_divergence, read, unit, mu=mu, logvar=logvar)
+    yield from call("kl_divergence(mu, logvar)", kl_divergence, read_kl, unit, mu=mu, logvar=logvar)
     cut = "kl_divergence is right for moderate numbers, but not at mu = -5 or 5, logvar = -9.5 or 9.5: clamp nothing."
     yield must("kl_divergence far from 0", kl_divergence(*far), cut)
     yield should("Further out", kl_divergence(far[0], 2 * far[1]), NOT_CLAMPED, CLAMPS)
@@ -53,7 +55,7 @@ def observe_kl(kl_divergence):
     yield from portable(kl_divergence, lambda: kl_divergence(meta, meta), lambda: kl_divergence(double, double))
 
 
-def read_kl(got, mu, logvar):
+def read_kl(got, _, mu, logvar):
     """Read a wrong formula as a sum of known terms, and compare the terms."""
     if not isinstance(got, Tensor) or got.shape != mu.shape or got.dtype != mu.dtype:
         return None
@@ -109,8 +111,7 @@ KL_ROWS = (
 def observe_recon(recon_loss):
     recon, x = uniform(-1, 1, 5, 3, 32, 32).requires_grad_(), uniform(-0.4, 1, 5, 3, 32, 32)
     unit = "the mean over the batch, the channels and the pixels"
-    read = lambda got, want: read_recon(got, want, recon.detach(), x)  # noqa: E731
-    yield from call("recon_loss(recon, x)", recon_loss, read, unit, recon=recon, x=x)
+    yield from call("recon_loss(recon, x)", recon_loss, read_recon, unit, recon=recon, x=x)
     pairs = (
         "recon_loss takes recon and x of different shapes, so PyTorch compares all pairs: keep the line that refuses."
     )
@@ -123,6 +124,7 @@ def read_recon(got, want, recon, x):
     """Read a wrong number as a mean or sum of the squared error, or of another one."""
     if not isinstance(got, Tensor):
         return None
+    recon = recon.detach()
     off, bce = recon - x, F.binary_cross_entropy_with_logits
     errors = {
         "the squared error": off**2,
@@ -195,9 +197,7 @@ def observe_vae_loss(vae_loss):
         if isinstance(got, tuple | list) and len(got) == 3:
             readers = {"kl": (got[2], read_kl_part), "mse": (got[1], read_mse_part), "loss": (got[0], read_total)}
             for name, (one, reader) in readers.items():
-                yield clue(
-                    name, value_of(one), lambda got, _, read=reader, mse=mse, kl=kl, beta=beta: read(got, mse, kl, beta)
-                )
+                yield clue(name, value_of(one), reader, mse=mse, kl=kl, beta=beta)
         yield from returned("vae_loss", got, ("loss", "mse", "kl"))
         if isinstance(got[0], Tensor):
             yield from gradients("loss", got[0], leaves)
@@ -207,7 +207,7 @@ def observe_vae_loss(vae_loss):
     yield from portable(vae_loss, lambda: vae_loss(meta, meta, codes, codes))
 
 
-def read_kl_part(got, mse, kl, beta):
+def read_kl_part(got, _, mse, kl, beta):
     if not isinstance(got, Tensor):
         return None
     if got.ndim:
@@ -232,42 +232,13 @@ def read_kl_part(got, mse, kl, beta):
     return said and f"kl is {said} (it is {brief(got)}, where {brief(mean)} is expected)."
 
 
-def read_mse_part(got, mse, kl, beta):
+def read_mse_part(got, _, mse, kl, beta):
     known = {
         "mse is changed in place: mse and loss are names of one tensor, and += changes it under both.": mse
         + beta * kl.mean(),
         "The second value is the KL: loss, mse, kl are expected, in this order.": kl.mean(),
     }
     return named(got, known)
-
-
-def read_total(got, mse, kl, beta):
-    """Read a wrong loss as a combination of its parts."""
-    kl = kl.mean()
-    known = {
-        "the KL is subtracted: it is a price to pay, and is added": mse - beta * kl,
-        "the KL is computed and never used, as in a plain autoencoder": mse,
-        "the reconstruction error is missing": beta * kl,
-        "beta is never used: it weighs the KL": mse + kl,
-        "0.1 is typed in where beta belongs": mse + 0.1 * kl,
-        "the terms are multiplied: a product is 0 as soon as one of them is, so add them": mse * beta * kl,
-        "beta weighs the reconstruction error: it belongs to the KL": beta * mse + kl,
-        "beta weighs the whole loss: it belongs to the KL alone": beta * (mse + kl),
-        "beta divides the KL: it multiplies it": mse + kl / beta,
-        "beta is added: it multiplies the KL": mse + beta + kl,
-        "the two terms are averaged: they are added": (mse + beta * kl) / 2,
-        "the sign is wrong: a loss is made as small as possible": -(mse + beta * kl),
-        "beta weighs the KL twice": mse + beta**2 * kl,
-        "the KL is multiplied with the reconstruction error: it is added": mse * (1 + beta * kl),
-        "beta is shared out between the two: it weighs the KL alone": beta * mse + (1 - beta) * kl,
-        "beta is shared out between the two terms: it weighs the KL alone": (1 - beta) * mse + beta * kl,
-        "the error is counted twice": 2 * mse + beta * kl,
-    }
-    if not isinstance(got, Tensor) or got.ndim:
-        return None
-    seen = f"with mse = {mse:.3f}, kl = {kl:.3f} and beta = {beta} it is {brief(got)}, where {mse + beta * kl:.3f} is expected"
-    said = named(got, known)
-    return f"In loss, {said} ({seen})." if said else f"loss is not mse + beta * kl: {seen}."
 
 
 LOSS_ROWS = (
@@ -424,7 +395,7 @@ def observe_vae(VAE):
         yield holds(left, "forward changes the mode of the model: it should only read self.training.")
         seen[training, other] = got, decoder.seen[0], encoder
     kinds = {mode: kind_of_code(z, encoder) for mode, (_, z, encoder) in seen.items()}
-    yield must("What is decoded", kinds, lambda got, _: read_modes(got))
+    yield must("What is decoded", kinds, read_modes)
     for mode in modes[:2]:
         yield from observe_output(*seen[mode], "train" if mode[0] else "eval")
     one, other = (noise_in(z, encoder.mu, encoder.logvar) for _, z, encoder in (seen[True, False], seen[True, True]))
@@ -447,10 +418,15 @@ def observe_output(got, z, encoder, mode):
     yield holds(got[0].requires_grad, cut)
     to_mu, to_logvar = torch.autograd.grad(got[0].sum(), (mu, logvar), allow_unused=True)
     reached = to_mu is not None and same(to_mu, torch.full_like(to_mu, 3.0))
-    yield holds(reached, "No gradient goes through z to mu: what is drawn from a distribution, or detached, carries none.")
+    yield holds(
+        reached, "No gradient goes through z to mu: what is drawn from a distribution, or detached, carries none."
+    )
     if mode == "train":
         reached = to_logvar is not None and same(to_logvar, 1.5 * (z - mu), 1e-3)
-        yield holds(reached, "No gradient goes through z to logvar: what is drawn from a distribution, or detached, carries none.")
+        yield holds(
+            reached,
+            "No gradient goes through z to logvar: what is drawn from a distribution, or detached, carries none.",
+        )
     out = "mu and logvar are detached on the way out: the KL teaches the encoder nothing."
     yield holds(got[1].requires_grad and got[2].requires_grad, out)
 
@@ -471,7 +447,7 @@ def kind_of_code(z, encoder):
     return read_draw(z, mu, logvar) or "z is neither mu nor a sample of q(z|x)."
 
 
-def read_modes(kinds):
+def read_modes(kinds, _):
     """Say what is decoded in which mode of the model, from {(mode of the model, of its encoder): kind}."""
     evaluated, trained = kinds[False, True], kinds[True, False]
     if (kinds[False, False], kinds[True, True]) == ("mu", "a sample") and evaluated != "mu":
@@ -575,9 +551,8 @@ def observe_train_step(train_step):
         result = train_step(model, x, optimizer, loss_fn)
         yield from after()
         yield from observe_order(events, loss_fn, twin, x)
-        happened = list(events)
-        read = lambda got, want, happened=happened: read_step_gradients(got, want, happened)  # noqa: E731
-        yield must("The gradients that the optimizer steps with", optimizer.grads, read)
+        name = "The gradients that the optimizer steps with"
+        yield must(name, optimizer.grads, read_step_gradients, events=list(events))
         pairs = list(zip(model.parameters(), twin.parameters(), strict=True))
         yield must("The change of the weights", [(new - old).detach() for new, old in pairs], read_change)
         learns = all(weight.requires_grad for weight in model.parameters())
@@ -685,24 +660,6 @@ STEP_ROWS = (
 # 1.8 the prior, 1.9 class means, 1.10 interpolation
 
 
-class WatchedDecoder(nn.Module):
-    """A decoder that notes what it was given, and in which mode; its copies note it in the same lists."""
-
-    def __init__(self, latent_dim):
-        super().__init__()
-        self.net, self.latent_dim, self.notes = model.Decoder(1, 2, latent_dim), latent_dim, []
-
-    def __deepcopy__(self, memo):
-        twin = WatchedDecoder(self.latent_dim).train(self.training)
-        twin.load_state_dict(self.state_dict())
-        twin.notes = self.notes
-        return twin
-
-    def forward(self, z):
-        self.notes.append((z, self.net.bn1.training))
-        return self.net(z)
-
-
 def observe_sample_prior(sample_prior):
     decoders = [
         (WatchedDecoder(6).train(), 1024, 6),
@@ -739,24 +696,6 @@ def observe_sample_prior(sample_prior):
     yield from portable(sample_prior, lambda: sample_prior(far, 2, 6), lambda: sample_prior(double, 2, 6))
 
 
-def decoder_afterwards(decoder, before, training):
-    """Yield whether the decoder is as it was, and gradients are on."""
-    after = decoder.net.state_dict()
-    types = all(after[key].dtype == value.dtype for key, value in before.items())
-    yield holds(types, "Sampling changes the type of the decoder's weights: leave the decoder as it is.")
-    intact = all(torch.equal(before[key], value) for key, value in after.items())
-    yield holds(intact, "Sampling changes the decoder's weights or averages: decode in eval mode.")
-    kept = decoder.training is training and decoder.net.bn1.training is training
-    yield holds(kept, "The decoder is left in another mode than before: `with eval_mode(decoder):` restores it.")
-    learns = all(weight.requires_grad for weight in decoder.parameters())
-    yield holds(
-        learns, "The decoder's weights are frozen for good: torch.no_grad() switches gradients off for a moment."
-    )
-    off = "Gradients stay switched off for whatever comes later: `with torch.no_grad():` switches them on again."
-    yield holds(torch.is_grad_enabled(), off)
-    torch.set_grad_enabled(True)
-
-
 PRIOR = "torch.randn(num_samples, latent_dim, device=weight.device, dtype=weight.dtype)"
 PRIOR_ROWS = (
     ("        images = decoder(z)\n", "        decoder(z)\n", "What the decoder gives is not kept: images = decoder(z)."),
@@ -776,8 +715,10 @@ def observe_class_means(class_means):
         yield holds(fits, read_shape(got, (count, dims), codes, labels))
         if not fits:
             return
-        read = lambda got, want, codes=codes, labels=labels, count=count: read_means(got, want, codes, labels, count)  # noqa: E731
-        yield must("The means of the classes that occur", got[labels.unique()].detach(), read)
+        means = got[labels.unique()].detach()
+        yield must(
+            "The means of the classes that occur", means, read_means, codes=codes, labels=labels, num_classes=count
+        )
     made_up = "A class without codes has a mean made up from others' codes."
     yield holds(got[11].isnan().all() or not got[11].any(), made_up)
     nan = (
@@ -858,16 +799,15 @@ MEANS_ROWS = (
 def observe_interpolate(interpolate):
     start, end = torch.randn(7) + 2, torch.randn(7) - 2
     for steps in (5, 2, 49, 3, 16, 100):
-        read = lambda got, want, steps=steps: read_path(got, want, start, end, steps)  # noqa: E731
         name, unit = f"interpolate(start, end, {steps})", "one code per step, (num_steps, D)"
-        path = yield from call(name, interpolate, read, unit, start=start, end=end, num_steps=steps)
+        path = yield from call(name, interpolate, read_path, unit, start=start, end=end, num_steps=steps)
     again = isinstance(path, Tensor) and same(path, interpolate(start, end, steps))
     yield holds(again, "Two calls give different paths: nothing here is random.")
     meta, double = torch.empty(3, device="meta"), torch.ones(3, dtype=torch.float64)
     yield from portable(interpolate, lambda: interpolate(meta, meta, 4), lambda: interpolate(double, -double, 4))
 
 
-def read_path(got, want, start, end, steps):
+def read_path(got, want, start, end, num_steps):
     """Read a wrong path off the shares that start and end have in each of its codes."""
     if not isinstance(got, Tensor) or got.ndim != 2 or got.dtype != want.dtype:
         return None
@@ -875,8 +815,8 @@ def read_path(got, want, start, end, steps):
         return (
             f"The path has shape {tuple(got.shape)}, (D, num_steps): t needs the shape (num_steps, 1), one code a row."
         )
-    if len(got) != steps and got.shape[1] == want.shape[1]:
-        return f"The path has {len(got)} codes, where num_steps = {steps} are asked for, both ends included."
+    if len(got) != num_steps and got.shape[1] == want.shape[1]:
+        return f"The path has {len(got)} codes, where num_steps = {num_steps} are asked for, both ends included."
     if got.shape != want.shape:
         return None
     basis = torch.stack([start, end, torch.ones_like(start)], dim=1).double()
@@ -888,10 +828,10 @@ def read_path(got, want, start, end, steps):
         return (
             f"A number, {c.abs().max():.3g}, is added to the codes: 1 - t must stand in brackets, and multiply start."
         )
-    t, k = torch.linspace(0, 1, steps), torch.arange(steps) / steps
+    t, k = torch.linspace(0, 1, num_steps), torch.arange(num_steps) / num_steps
     known = {
         "The path runs backwards: the first code is start.": torch.stack([t, 1 - t]),
-        "Every code is the middle: use t.": torch.full((2, steps), 0.5),
+        "Every code is the middle: use t.": torch.full((2, num_steps), 0.5),
         "The path stops before end: t must reach 1.": torch.stack([1 - k, k]),
         "The path begins after start: t must begin at 0.": torch.stack([k.flip(0), 1 - k.flip(0)]),
     }
