@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mistakes.vae import CODE, CONV3, DRAW, KL, STD
+from IPython.core.interactiveshell import InteractiveShell
+from mistakes.vae import CONV3, DRAW, KL, STD
 from torch import nn
 from torch.distributions import Normal
 
@@ -167,7 +168,8 @@ def test_two_mistakes_of_the_table_at_once_are_both_named(check):
 
 
 def test_what_nobody_foresaw_is_told_by_value_and_expected_value(check):
-    message = failure(check, "1.10", changed("1.10", "(1 - t) * start + t * end", "torch.cos((1 - t) * start) + t * end"))
+    line = "(1 - t) * start + t * end"
+    message = failure(check, "1.10", changed("1.10", line, "torch.cos((1 - t) * start) + t * end"))
     assert "interpolate(start, end, 5) is " in message and "is expected" in message
 
 
@@ -218,12 +220,14 @@ def with_blanks(number, *blanks):
 def test_an_open_blank_is_named_and_the_finished_version_carries_on(check, capsys):
     student = with_blanks("1.4", (f"eps = {DRAW}", "eps = ..."), ("return mu + eps * std", "return ..."))
     assert check("1.4", *student) is model.reparameterize
-    assert "1.4 open: still to fill: eps and the returned value. The finished version fills in." in capsys.readouterr().out
+    wanted = "1.4 open: still to fill: eps and the returned value. The finished version fills in."
+    assert wanted in capsys.readouterr().out
     assert check.states["1.4"] == "open"
 
 
 def test_of_several_functions_the_full_ones_are_checked_and_the_blanks_of_the_others_named(check, capsys):
-    student = with_blanks("1.1", ("return F.mse_loss(recon, x)", "return ..."), ("loss = mse + beta * kl", "loss = ..."))
+    blanks = ("return F.mse_loss(recon, x)", "return ..."), ("loss = mse + beta * kl", "loss = ...")
+    student = with_blanks("1.1", *blanks)
     assert check("1.1", *student) == (student[0], loss.recon_loss, loss.vae_loss)
     assert "still to fill: the returned value of recon_loss and loss of vae_loss." in capsys.readouterr().out
     with pytest.raises(checks.CheckFailed, match="1.1 wrong: This is minus the KL"):
@@ -316,7 +320,7 @@ def test_neither_the_clock_alone_nor_the_processor_alone_cuts_an_answer_off(chec
     asleep = answers("1.4", changed("1.4", f"std = {STD}", f"__import__('time').sleep(0.1); std = {STD}"))
     check("1.4", *asleep)  # a second and more on the clock, as on a busy machine
     assert check.states["1.4"] == "done"
-    monkeypatch.setattr(running.time, "process_time", lambda start=time.monotonic(): 100 * (time.monotonic() - start))
+    monkeypatch.setattr(running.time, "process_time", lambda: 100 * time.monotonic())
     with running.time_limit():  # many cores at once
         time.sleep(0.2)
 
@@ -368,3 +372,18 @@ def test_the_tables_share_no_name_and_what_is_tested_is_not_called_impossible():
 
 def test_every_exercise_has_mistakes_and_variants():
     assert {row[0] for row in MISTAKES.values()} == {row[0] for row in HARMLESS.values()} == set(EXERCISES)
+
+
+def test_a_cell_that_a_magic_runs_has_its_blanks_and_lines_named(check, capsys):
+    shell = InteractiveShell.instance()
+    shell.user_ns |= {"torch": torch, "check": check}
+    try:
+        for eps, seen in (
+            ("...", "still to fill: eps."),
+            ("torch.randn_like(st)", "`eps = torch.randn_like(st)`, raises"),
+        ):
+            shell.run_cell(f"%%time\n{changed('1.4', DRAW, eps)}", store_history=True)
+            shell.run_cell('check("1.4", reparameterize)', store_history=True)
+            assert seen in capsys.readouterr().out
+    finally:
+        InteractiveShell.clear_instance()

@@ -153,15 +153,17 @@ def source_of(function):
     """Return the lines of the cell or file that a function stands in, [] if they cannot be found.
 
     inspect.getsource does not find a class of a notebook. Under %%time not even the file's name helps: there
-    the last cell is looked up in IPython's history.
+    the cell is looked up in IPython's history.
     """
     code = function.__code__
-    lines = linecache.getlines(code.co_filename)
+    if lines := linecache.getlines(code.co_filename):
+        return lines
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if not lines and shell is not None:
-        cell = shell.history_manager.input_hist_raw[-1]
-        lines = cell.split("\n", 1)[-1].splitlines(True) if cell.startswith("%%") else cell.splitlines(True)
-    return lines
+    for cell in reversed(shell.history_manager.input_hist_raw if shell else []):
+        lines = cell.splitlines(keepends=True)[cell.startswith("%%") :]
+        if re.search(rf"^\s*(def {code.co_name}\b|@)", "".join(lines[code.co_firstlineno - 1 :][:1])):
+            return lines
+    return []
 
 
 def find_blanks(answer, method=None):
