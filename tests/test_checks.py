@@ -282,7 +282,7 @@ def test_a_crash_names_the_line_of_the_student(check):
 
 def test_an_error_tells_the_shapes_of_what_its_line_names(check):
     message = failure(check, "1.4", changed("1.4", "mu + eps * std", "mu + eps[:5] * std"))
-    assert "There, mu has shape (2048, 16), eps has shape (2048, 16), std has shape (2048, 16)." in message
+    assert "In the check, mu has shape (2048, 16), eps has shape (2048, 16), std has shape (2048, 16)." in message
 
 
 def test_hints_change_and_the_third_points_to_the_solution(check):

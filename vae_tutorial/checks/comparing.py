@@ -119,6 +119,7 @@ EVERY_ENTRY = (
     *ONE_NUMBER,
     (torch.abs, "without its signs"),
     (torch.round, "rounded"),
+    (torch.floor, "rounded down, as // does"),
     (lambda v: v.clamp(min=0), "0 where it should be negative"),
     (torch.tanh, "passed through tanh"),
     (torch.sigmoid, "passed through sigmoid"),
@@ -161,6 +162,8 @@ def brief(value):
         return "None (is a return missing?)"
     if isinstance(value, Tensor):
         return f"{value.item():.4g}" if value.ndim == 0 else f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, torch.nn.Sequential):
+        return f"a Sequential of {', '.join(type(part).__name__ for part in value)}"
     if isinstance(value, type):
         return article(value.__name__)
     if isinstance(value, tuple | list) and not all(isinstance(part, str | int | float) for part in value):

@@ -20,6 +20,24 @@ from vae_tutorial.checks.families import namespace, variations
 from vae_tutorial.checks.running import SECONDS, TimedOut, borrowed, explain, find_line, guarded, isolated, raised_at
 
 SEARCH_SECONDS = 3  # of processor time, to look for a mistake
+# what a sentence speaks of, the lines of an answer that it may be about, and what to say if there is none
+SUSPECTS = (
+    ("no gradient", r"detach|\.data\b|no_grad|inference_mode|\.item\(|torch\.tensor\(|\.sample\(|normal\(|round|numpy",
+     " detach, .data, torch.tensor, .item(), no_grad and sample() cut it off."),
+    ("a wrong gradient", r"detach|\.data\b|no_grad|\.item\(|torch\.tensor\(|round|clamp|clip", ""),
+    ("in place", r"\w_\(|[-+*/@]=(?!=)|\]\s*=(?!=)|out=", ""),
+    ("seeds", r"seed", ""),
+    ("dropout", r"[dD]ropout", ""),
+    ("clamp", r"clamp|clip|hardtanh|max\(|min\(", ""),
+    ("backward is missing", r"backward(?!\()|torch\.tensor\(|detach|\.data\b|item\(\).*tensor", ""),
+    ("never steps", r"\bstep(?!\w*\()|optim\.", ""),
+    ("is given a", r"nn\.(\w*ReLU|ELU|GELU|SiLU|Tanh|Sigmoid|Softplus|Dropout\w*)\((?!\))", ""),
+    ("self.training", r"self\.train\b|encoder\.training|decoder\.training|is_grad_enabled", ""),
+    ("in eval mode", r"^\s*eval_mode\(|\.eval\(\)", ""),
+    ("in train mode", r"^\s*eval_mode\(|\.train\(", ""),
+    ("frozen", r"requires_grad", ""),
+    ("float64", r"double|float64|numpy|np\.|\.type\(", ""),
+)  # fmt: skip
 
 
 class Wrong(Exception):
@@ -101,34 +119,43 @@ def judge(lesson, answer, taught, seed=0):
     """
     answer = getattr(answer, "_torchdynamo_orig_callable", answer)  # torch.compile changes no result, and takes long
     want, got = finished_look(lesson, seed), look(lesson, answer, taught, seed)
-    if same_musts(got, want):
-        both = zip(without_clues(got), without_clues(want), strict=True)
-        return [remark_on(g, answer) for g, w in both if g.remark and not alike(g.value, w.value)]
-    deadline = time.process_time() + SEARCH_SECONDS
-    if got[0].value is False:
-        raise Wrong(f"{lesson.name} seeds the random numbers, and so repeats them: seed once, at the top.")
-    if name := borrowed(answer, lesson.finished, lesson.method):
+    if not same_musts(got, want):
+        sentence, how = name_mistake(lesson, answer, got, want, seed)
         raise Wrong(
-            f"{lesson.name} gives {name} no value, so it takes the notebook's variable {name}: assign it inside.",
-            state_of(got),
+            with_suspect(sentence, answer), "crashed" if got[-1].kind == "error" and got[-1].at else "wrong", how
         )
-    if said := matching(singles(lesson), lesson, got, seed, deadline):
-        raise Wrong(said, state_of(got), "row")
+    both = zip(without_clues(got), without_clues(want), strict=True)
+    return [remark_on(g, answer) for g, w in both if g.remark and not alike(g.value, w.value)]
+
+
+def name_mistake(lesson, answer, got, want, seed):
+    """Return the best sentence about a wrong answer, and how it was found: the surest and quickest ways first."""
+    deadline = time.process_time() + SEARCH_SECONDS
     given, wanted = first_difference(got, want)
-    other_kind = type(given.value) is not type(wanted.value) or getattr(given.value, "dtype", 0) != getattr(
-        wanted.value, "dtype", 0
+    plain = (
+        given.value if given.kind == "error" else f"{wanted.what} {difference(given.value, wanted.value, wanted.unit)}."
     )
-    if said := read(given, wanted):
-        raise Wrong(said, state_of(got), "reader")
-    if given.kind != "error" and other_kind:
-        raise Wrong(f"{wanted.what} {difference(given.value, wanted.value, wanted.unit)}.", "wrong", "reader")
-    if said := matching(variations(lesson.finished, lesson.method), lesson, got, seed, deadline):
-        raise Wrong(f"{lesson.name} behaves as if {said}.", state_of(got), "family")
-    if said := matching(pairs(lesson), lesson, got, seed, deadline):
-        raise Wrong(said, state_of(got), "pair")
-    if given.kind == "error":
-        raise Wrong(given.value, state_of(got), "error")
-    raise Wrong(f"{wanted.what} {difference(given.value, wanted.value, wanted.unit)}.", how="difference")
+    name, kinds = borrowed(answer, lesson.finished, lesson.method), [kind_of(one.value) for one in (given, wanted)]
+    own = f"{lesson.name} gives {name} no value of its own, so {name} is what it is in the notebook: assign it inside."
+    seeds = (
+        f"{lesson.name} seeds the random numbers, so every call draws the same ones: leave the seed to the notebook."
+    )
+    ways = (
+        ("reader", lambda: seeds if got[0].value is False else None),
+        ("row", lambda: matching(singles(lesson), lesson, got, seed, deadline)),
+        ("reader", lambda: own if name else None),
+        ("reader", lambda: read(given, wanted)),
+        ("reader", lambda: plain if given.kind != "error" and kinds[0] != kinds[1] else None),
+        ("family", lambda: matching(variations(lesson.finished, lesson.method), lesson, got, seed, deadline)),
+        ("pair", lambda: matching(pairs(lesson), lesson, got, seed, deadline)),
+        ("error" if given.kind == "error" else "difference", lambda: plain),
+    )
+    said, how = next((said, how) for how, way in ways if (said := way()))
+    return f"{lesson.name} behaves as if {said}." if how == "family" else said, how
+
+
+def kind_of(value):
+    return type(value), getattr(value, "dtype", None), getattr(value, "shape", None)
 
 
 def look(lesson, answer, taught, seed, like=None):
@@ -220,14 +247,26 @@ def read(given, wanted):
     return given.read(given.value, wanted.value, **given.given)
 
 
+def with_suspect(sentence, answer):
+    """Add to a sentence which line of the answer it may be about, where it names none."""
+    for words, pattern, otherwise in SUSPECTS:
+        if words in sentence.lower():
+            line = find_line(answer, pattern)
+            told = line and f"ine {line[0]}" in sentence
+            return (
+                sentence
+                if told
+                else f"{sentence} Look at line {line[0]}: `{line[1]}`."
+                if line
+                else sentence + otherwise
+            )
+    return sentence
+
+
 def remark_on(seen, answer):
     line = find_line(answer, seen.pattern) if seen.pattern else None
     line = line or (seen.value if isinstance(seen.value, tuple) else None)
     return f"Line {line[0]}, `{line[1]}`: {seen.remark}" if line else seen.remark
-
-
-def state_of(got):
-    return "crashed" if got[-1].kind == "error" and got[-1].at else "wrong"
 
 
 def without_clues(seen):

@@ -50,8 +50,7 @@ def gradients(name, result, leaves):
     All are divided by their largest entry: where a gradient should be 0, what is left is rounding.
     """
     if leaves:
-        cut = "detach, .data, torch.tensor, .item() or no_grad cuts it off"
-        yield holds(result.requires_grad, f"{name} carries no gradient: {cut}.")
+        yield holds(result.requires_grad, f"{name} carries no gradient.")
     if leaves and result.requires_grad:
         weights = torch.linspace(0.5, 1.5, result.numel(), dtype=result.dtype).reshape(result.shape)
         grads = torch.autograd.grad((result * weights).sum(), list(leaves.values()), allow_unused=True)
@@ -68,7 +67,7 @@ def read_gradients(got, want, name, keys, parts):
     lost = [key for key, one, other in pairs if not one.any() and other.any()]
     wrong = [key for key, one, other in pairs if not same(one, other, 1e-3)]
     seen, key = ("no", lost[0]) if lost else ("a wrong", (wrong or keys)[0])
-    return f"{name} has the right value, but {seen} gradient reaches {key}: is something detached, rounded or clamped?"
+    return f"{name} has the right value, but {seen} gradient reaches {key}."
 
 
 def returned(name, result, parts, known=None):
@@ -89,7 +88,7 @@ def returned(name, result, parts, known=None):
 
 def read_part(got, _, name, part, known):
     held = named(got, known)
-    return held and f"{name} returns {held} where {part} is expected."
+    return held and f"{name} returns {held} where {part} is expected: is the order right, or {part} overwritten?"
 
 
 def refused(function):
@@ -139,7 +138,7 @@ def read_total(got, _, mse, kl, beta, error="mse"):
     """Read a wrong loss as a combination of the error, the KL and beta, means of what is given; error: its name."""
     mse, kl = mse.mean(), kl.mean()
     known = {
-        "the KL is subtracted: it is a price to pay, and is added": mse - beta * kl,
+        "the KL is subtracted: it is a price to pay, and should be added": mse - beta * kl,
         "the KL is computed and never used, as in a plain autoencoder": mse,
         "the reconstruction error is missing": beta * kl,
         "beta is never used: it weighs the KL": mse + kl,
@@ -147,19 +146,19 @@ def read_total(got, _, mse, kl, beta, error="mse"):
         "the terms are multiplied: a product is 0 as soon as one of them is, so add them": mse * beta * kl,
         "beta weighs the reconstruction error: it belongs to the KL": beta * mse + kl,
         "beta weighs the whole loss: it belongs to the KL alone": beta * (mse + kl),
-        "beta divides the KL: it multiplies it": mse + kl / beta,
-        "beta is added: it multiplies the KL": mse + beta + kl,
-        "the two terms are averaged: they are added": (mse + beta * kl) / 2,
-        "the sign is wrong: a loss is made as small as possible": -(mse + beta * kl),
+        "beta divides the KL: it should multiply it": mse + kl / beta,
+        "beta is added: it should multiply the KL": mse + beta + kl,
+        "the two terms are averaged: they should be added": (mse + beta * kl) / 2,
+        "the sign is wrong: training makes a loss as small as it can": -(mse + beta * kl),
         "beta weighs the KL twice": mse + beta**2 * kl,
-        "the KL is multiplied with the reconstruction error: it is added": mse * (1 + beta * kl),
+        "the KL is multiplied with the reconstruction error: it should be added": mse * (1 + beta * kl),
         "beta is shared out between the two: it weighs the KL alone": beta * mse + (1 - beta) * kl,
         "beta is shared out between the two terms: it weighs the KL alone": (1 - beta) * mse + beta * kl,
         "the error is counted twice": 2 * mse + beta * kl,
     }
     if not isinstance(got, Tensor) or got.ndim:
         return None
-    seen = f"with {error} = {mse:.3f}, kl = {kl:.3f} and beta = {beta} it is {brief(got)}, where {mse + beta * kl:.3f} is expected"
+    seen = f"with {error} = {mse:.3f}, kl = {kl:.3f} and beta = {beta} loss is {brief(got)}, where {mse + beta * kl:.3f} is expected"
     said = named(got, known)
     return f"In loss, {said} ({seen})." if said else f"loss is not {error} + beta * kl: {seen}."
 
@@ -223,7 +222,7 @@ def read_noise(eps, what="The noise"):
         return f"{what} is uniform, between {eps.min():.1f} and {eps.max():.1f}: it should be standard normal."
     edge = (eps.abs() > 0.99 * reach).double().mean()
     if reach < 3.3 and (edge > 0.003 or 0.8 < spread < 1.05) and fourth < 2.95:
-        return f"{what} never gets past {reach:.1f}: its tails are cut off."
+        return f"{what} never gets past {reach:.1f}, as if clamped: leave it as it is drawn."
     if eps.mean(0).abs().max() < 1e-5:
         return f"{what} is shifted to mean 0 by hand: leave it as it is drawn."
     if (spread - 1).abs() > 0.05:
@@ -240,12 +239,12 @@ def read_noise(eps, what="The noise"):
 
 
 POWERS = {
-    2: "the variance, exp(logvar), where its square root std is expected",
+    2: "the variance, exp(logvar), where std is expected: std is wrong, or used twice",
     0.5: "the square root of std: std is already the square root of the variance",
-    4: "the square of the variance, where std, its square root, is expected",
+    4: "the square of the variance, where std, the square root of the variance, is expected",
     -1: "1 / std: look at the sign in the exponent",
     -2: "1 / variance: look at the sign in the exponent",
-    0: "nothing: std must multiply it",
+    0: "nothing: std should multiply it",
 }
 
 
@@ -266,7 +265,7 @@ def read_draw(z, mu, logvar, name="z"):
     if (factors := fit(z, terms)) is not None:
         if factors.get("std", 1) not in (1, -1, 0.5, 2):
             return f"One number is drawn for all entries of {name}: draw one for every entry."
-        return f"{name} is {formula(factors)}: there is no noise in it. Where is what was drawn?"
+        return f"{name} is {formula(factors)}, without noise: eps must be drawn at random, and used."
     eps = (z - mu) / std
     if same(eps, eps[:1].expand_as(eps)) or same(eps, eps[:, :1].expand_as(eps)):
         return read_noise(eps)
@@ -277,7 +276,7 @@ def read_draw(z, mu, logvar, name="z"):
                 return f"The noise in {name} is {said}" if said else read_noise((z - mu) / scale)
             if mean is std:
                 return f"mu and std have changed places in {name}: the noise multiplies std, and mu is added."
-            return f"{name} has mean 0, whatever mu is: mu is not added, and the code says nothing about the image."
+            return f"{name} has mean 0, whatever mu is: mu is not added, so z says nothing about the image."
     kept = read_mean(z, terms, std)
     if kept.keys() == {"mu", "std"} and kept["mu"] == 1:
         return read_noise((z - mu) / std) or f"The noise has a mean of {kept['std']:g}, where 0 is expected."
@@ -366,9 +365,12 @@ def portable(answer, on_meta, in_float64=None):
 
     on_meta() calls it with tensors on the meta device, which stands for a GPU; in_float64() with such tensors.
     """
-    makes = r"rand|zeros|ones|linspace|arange|float|tensor\(|from_numpy|eye|empty|normal|bincount|one_hot"
+    makes = r"(rand\w*|zeros|ones|linspace|arange|tensor|from_numpy|eye|empty|full|normal|bincount|float|one_hot)\("
+    makes += r"(?!.*(device|\.to\(|type_as))"
     far = fails_elsewhere(answer, on_meta)
-    remark = "right here, but on a GPU this mixes tensors of two devices: make new ones where the others are."
+    remark = (
+        "this works on the CPU only. On a GPU the new tensor would lie elsewhere than the others: give it their device."
+    )
     yield should("Elsewhere", far, remark, makes)
     if in_float64:
         try:
@@ -376,7 +378,9 @@ def portable(answer, on_meta, in_float64=None):
         except Exception as error:
             fails = at_line(error, answer)
         fails = fails if not far else False  # one remark for one cause
-        yield should("In float64", fails, "right here, but it does not keep the type float64 of what goes in.", makes)
+        yield should(
+            "In float64", fails, "this works with float32 only: give the new tensor the dtype of the others.", makes
+        )
 
 
 def fails_elsewhere(answer, on_meta):
@@ -454,7 +458,8 @@ class WatchedDecoder(nn.Module):
 
     def forward(self, z):
         self.notes.append((z, self.net.bn1.training))
-        return self.net(z)
+        fits = isinstance(z, Tensor) and z.shape[1:] == (self.latent_dim,)
+        return self.net(z) if fits else torch.zeros(1)  # what does not fit is named later
 
 
 def decoder_afterwards(decoder, before, training):
@@ -468,9 +473,12 @@ def decoder_afterwards(decoder, before, training):
     yield holds(kept, "The decoder is left in another mode than before: `with eval_mode(decoder):` restores it.")
     learns = all(weight.requires_grad for weight in decoder.parameters())
     yield holds(
-        learns, "The decoder's weights are frozen for good: torch.no_grad() switches gradients off for a moment."
+        learns,
+        "The decoder's weights are frozen for good: `with torch.no_grad():` switches gradients off for its block only.",
     )
-    off = "Gradients stay switched off for whatever comes later: `with torch.no_grad():` switches them on again."
+    off = (
+        "Gradients stay switched off after the function: `with torch.no_grad():` switches them off for its block only."
+    )
     yield holds(torch.is_grad_enabled(), off)
     torch.set_grad_enabled(True)
 

@@ -99,14 +99,13 @@ def layers(answer, finished, sizes, maps, reasons, free=()):
             return
         types = [type(one).__name__ for one in (own[0], kind)]
         yield clue(
-            f"self.{name}", types[0], f"self.{name} is {brief(type(own[0]))}, where {brief(type(kind))} is expected."
+            f"self.{name}", types[0], f"self.{name} is {brief(own[0])}, where {brief(type(kind))} alone is expected."
         )
         lazy = any(isinstance(weight, nn.parameter.UninitializedParameter) for weight in own[0].parameters())
-        for key in ATTRIBUTES:
-            if hasattr(kind, key) and (name, key) not in free and not lazy:
-                values = [plain_value(getattr(one, key, None)) for one in own]
-                why = reasons.get((name, key), "")
-                yield clue(f"self.{name}'s {key}", values, read_attribute, name=name, key=key, sizes=sizes, why=why)
+        keys = [key for key in ATTRIBUTES if hasattr(kind, key) and (name, key) not in free and not lazy]
+        values = {key: [plain_value(getattr(one, key, None)) for one in own] for key in keys}
+        why = {key: reasons.get((name, key), "") for key in keys}
+        yield clue(f"The sizes of self.{name}", values, read_attributes, name=name, sizes=sizes, why=why)
         side = maps.get(name, 1)
         yield must(f"What self.{name} makes of a map", [act(*both, side) for both in zip(own, right, strict=True)])
         types = {brief(weight.dtype) for weight in own[0].parameters()}
@@ -126,16 +125,20 @@ def missing(name, found, kind):
     return f"self.{name} is {brief(found)}, where {wanted}"
 
 
-def read_attribute(got, want, name, key, sizes, why):
-    at = 0 if got[0] != want[0] else 1
-    if got[0] == got[1] and want[0] != want[1]:
-        return (
-            f"self.{name} has {key} {got[0]} whatever {', '.join(sizes[0])} are: write it with these, not as a number."
-        )
-    told = why and f": {why}"
-    if want[0] != want[1]:
+def read_attributes(got, want, name, sizes, why):
+    """Say which attributes of a layer, {attribute: its values in two networks}, are not as they should be."""
+    off = [key for key in want if got[key] != want[key]]
+    typed = [key for key in off if got[key][0] == got[key][1] and want[key][0] != want[key][1]]
+    if typed:
+        number = f"{typed[0]} {got[typed[0]][0]} for every size of the network"
+        return f"self.{name} has {number}: write it with the arguments of __init__."
+    at = next(at for at in (0, 1) if any(got[key][at] != want[key][at] for key in off))
+    has = " and ".join(f"{key} {got[key][at]}" for key in off)
+    wanted = " and ".join(str(want[key][at]) for key in off)
+    told = next((f": {why[key]}" for key in off if why[key]), "")
+    if any(want[key][0] != want[key][1] for key in off):
         told = f" for {', '.join(f'{argument} = {value}' for argument, value in sizes[at].items())}"
-    return f"self.{name} has {key} {got[at]}, where {want[at]} is expected{told}."
+    return f"self.{name} has {has}, where {wanted} {'are' if len(off) > 1 else 'is'} expected{told}."
 
 
 def plain_value(value):
@@ -270,7 +273,7 @@ def flow(log, x, chain, error):
     never = [f"self.{name} is never used" for name, uses in log.items() if not uses]
     for name, uses in log.items():
         uses_seen = 1 if error and not uses else len(uses)
-        yield clue(f"Uses of self.{name}", uses_seen, f"{' and '.join(often + never[:1])}: each layer is used once.")
+        yield clue(f"Uses of self.{name}", uses_seen, f"{' and '.join(often + never[:1])}: use each layer once.")
         if uses:
             yield clue(f"The input of self.{name}", uses[0][0], read_input, name=name, place=chain[name], log=log, x=x)
 
@@ -318,11 +321,11 @@ def read_head(got, want, part, head, outs, others):
     if not isinstance(value, Tensor):
         return None
     if value.shape != flat.shape:
-        size = "flatten(1) makes (B, D) of (B, D, 1, 1), also for a batch of one, where squeeze() loses the batch"
+        size = "one row per image, also for a batch of one" if value.ndim < 3 else "drop the two sizes of 1"
         return f"{part} has shape {tuple(value.shape)}, where {tuple(flat.shape)} is expected: {size}."
     for name, out in outs.items():
         if name != f"conv_{part}" and same(value, out.flatten(1)):
-            return f"{part} is what self.{name} gives: it comes from self.conv_{part}."
+            return f"{part} is what self.{name} gives: it should come from self.conv_{part}."
     for activation, function in ACTIVATIONS.items():
         if activation and same(value, function(flat)):
             may = ": a logarithm may be negative, and sigma below 1" if part == "logvar" and value.min() >= 0 else ""
@@ -336,12 +339,12 @@ def read_image(got, want, outs, last, others):
         return None
     for activation, function in ACTIVATIONS.items():
         if last in outs and same(got, function(outs[last])):
-            found = f"through {activation}" if activation else "without an activation"
-            reach = "sigmoid cannot reach -1, the colour of the background" if activation == "sigmoid" else ""
-            why = reach or "pixels lie between -1 and 1"
-            return f"The image leaves the decoder {found}: {why}. Which function gives that, and nothing more?"
-    reach = f"its values lie between {got.min():.2f} and {got.max():.2f}"
-    changed = f"After self.{last} the image is changed in another way than by one tanh: {reach}."
+            found = f"goes through {activation} at the end" if activation else "goes through no function at the end"
+            runs = "which runs from 0 to 1, " if activation == "sigmoid" else ""
+            plain = "but pixels run from -1 to 1. Which function has this range?"
+            once = "where one smooth function with the range of the pixels, and nothing else, is expected."
+            return f"The image {found}, {runs + plain if activation in ('', 'sigmoid') else once}"
+    changed = f"Between self.{last} and the image more happens than one function: nothing else belongs there."
     other = changed if got.shape == want.shape else f"What forward returns {difference(got, want)}."
     return additions(others) or other
 
@@ -362,5 +365,5 @@ def dropped(value, right, name):
     if value.shape == right.shape and (~kept & (right != 0)).float().mean() > 0.02 and kept.any():
         ratio = value[kept] / right[kept]
         if same(ratio, ratio[:1].expand_as(ratio), 1e-3):
-            return f"Some entries of {name} are set to 0 at random, as dropout does: nothing of the kind belongs there."
+            return f"Some entries of {name} are set to 0 at random, as dropout does: nothing should drop them."
     return None

@@ -23,8 +23,8 @@ import torch
 SECONDS = 10  # of processor time, and of the clock
 # errors of Python or PyTorch that say little to a beginner, and what they mean
 CRASHES = {
-    r"before Module.__init__\(\) call": "comes too early: super().__init__() must be the first line of __init__.",
-    r"converted to Python scalars": "takes single numbers, and is given several: torch has the functions of math.",
+    r"before Module.__init__\(\) call": "comes before super().__init__(), which must be the first line of __init__.",
+    r"converted to Python scalars": "gives a whole tensor to something that takes one number: torch has the functions of math.",
     r"Expected parameter scale": "gives Normal a standard deviation that is not positive: logvar is a logarithm.",
     r"'float' object has no attribute 'backward'": "needs the tensor: .item() is for what is returned.",
     r"same device": "mixes tensors of two devices: bring both to one.",
@@ -38,12 +38,11 @@ CRASHES = {
     "function is the function's own. Give the result another name.",
     r"does not require grad": "has no graph to go back through: is something detached, or under no_grad?",
     r"graph a second time": "goes back through a graph that was used already: one backward a step.",
-    r"in-place operation": "changes its input in place, as functions do that end in _: whoever passed it in still needs it.",
-    r"TypeError: (?:\w+\.)*(\w+)\.__init__\(\) takes": "builds a layer where one should be applied: {0}() builds it, and what is built "
-    "is called. Or use the function of that name in lower case.",
-    r"values to unpack \(expected (\d+)": "takes {0} values, and another number comes: count what the right side gives.",
-    r"should be between 0 and 1|between 0 and 1": "takes probabilities between 0 and 1, as a cross-entropy does: pixels lie between -1 and 1 here.",
-    r"'NoneType' object is not callable": "calls something that is None.",
+    r"in-place operation": "changes its input in place, as functions that end in _ do, but it is still needed as it was.",
+    r"TypeError: (?:\w+\.)*(\w+)\.__init__\(\) takes": "builds a layer and does not apply it: use the function whose name is written in small letters.",
+    r"values to unpack \(expected (\d+)": "has {0} names on the left, but another number of values on the right.",
+    r"should be between 0 and 1|between 0 and 1": "is a cross-entropy, which needs numbers between 0 and 1: the mean squared error is expected.",
+    r"'(\w+)' object is not callable": "calls something that is a {0}, and no function: are the brackets right?",
     r"invalid combination of arguments": "gives a function of torch arguments that it does not take: look at their "
     "number, order and type.",
 }
@@ -246,7 +245,10 @@ def explain(error, name, at):
         more, known = f" Do you mean {close[0]}?" if close else f" Known here: {', '.join(frame.f_locals)}.", True
     elif isinstance(error, AttributeError) and error.name in frame.f_globals:
         more, known = f" {error.name} is a function of the notebook: call it by its name alone.", True
-    elif isinstance(error, RuntimeError | IndexError | ValueError):
+    elif isinstance(error, AttributeError) and isinstance(error.obj, torch.nn.Module):
+        close = difflib.get_close_matches(error.name, error.obj._modules, 1, 0.6)
+        more, known = f" Do you mean {close[0]}?" if close else " The finished version does without it.", True
+    elif re.search("size|shape|dimension|broadcast|multiplied|channels|index", message):
         more = shapes_in(text, frame)
     return f"Line {number} of the cell, `{text}`, {said}{more}", known
 
@@ -256,4 +258,4 @@ def shapes_in(text, frame):
     names = dict.fromkeys(re.findall(r"(?<![\w.])[a-zA-Z_]\w*", text))
     tensors = {name: frame.f_locals[name] for name in names if isinstance(frame.f_locals.get(name), torch.Tensor)}
     shapes = ", ".join(f"{name} has shape {tuple(tensor.shape)}" for name, tensor in tensors.items())
-    return f" There, {shapes}." if shapes else ""
+    return f" In the check, {shapes}." if shapes else ""

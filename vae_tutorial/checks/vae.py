@@ -34,9 +34,7 @@ from vae_tutorial.checks.looking import (
 )
 from vae_tutorial.checks.networks import forward, layers, restructured
 
-NOT_CLAMPED = (
-    "right for all but extreme numbers. A clamp has no gradient outside its range, and nothing here needs one."
-)
+NOT_CLAMPED = "for extreme numbers this gives other values, and no gradient: nothing here needs a clamp."
 CLAMPS = "clamp|clip|hardtanh|max|min"
 
 
@@ -65,7 +63,7 @@ def read_kl(got, _, mu, logvar):
     terms |= {"exp(-logvar)": (-v).exp(), "logvar^2": v**2, "|logvar|": v.abs(), "exp(mu)": m.exp(), "mu logvar": m * v}
     terms |= {"mu^2 exp(-logvar)": m**2 * (-v).exp(), "mu^2 exp(logvar)": m**2 * v.exp()}
     has = fit(got, terms)
-    return None if has is None else f"{compare_terms(has)} (kl_divergence is {formula(has)})."
+    return None if has is None else f"{compare_terms(has)} (your code computes {formula(has)})."
 
 
 def compare_terms(has):
@@ -79,10 +77,10 @@ def compare_terms(has):
     bracket = ratios == {"1": 1, "logvar": -2, "mu^2": -2, "exp(logvar)": -2}
     hints = [
         (not has, "kl_divergence is 0 whatever mu and logvar are"),
-        (plain and ratios["1"] == -1, "This is minus the KL, as appendix B of the paper gives it: the KL is never negative"),
-        (plain, f"kl_divergence is {ratios['1']:g} times the right value: which factor stands before the bracket"),
+        (plain and ratios["1"] == -1, "The sign is wrong: this is minus the KL, as in appendix B of the paper, and a KL is never negative"),
+        (plain, f"kl_divergence is {ratios['1']:g} times the right value: look at the factor before the bracket"),
         ("exp(-logvar)" in has and "logvar" in has, "The two distributions have changed places: this is KL(p || q)"),
-        (has.get("logvar") == -1 and "exp(2 logvar)" in has, "logvar is used as log sigma: it is the log of sigma^2"),
+        (has.get("logvar") == -1 and "exp(2 logvar)" in has, "sigma^2 is used where sigma belongs, or logvar as log sigma: logvar is the log of sigma^2"),
         ("exp(2 logvar)" in has, "exp(logvar) is sigma^2 already, and is squared once more"),
         ("exp(logvar / 2)" in has and "exp(logvar)" in lacks, "exp(logvar / 2) is sigma, but the formula has sigma^2"),
         ("mu^2" in lacks, f"mu enters as {has_mu}, but the formula has mu^2"),
@@ -100,10 +98,10 @@ def compare_terms(has):
 KL = "-0.5 * (1 + logvar - mu.pow(2) - logvar.exp())"
 OWN = "torch.distributions.Normal(mu, (0.5 * logvar).exp()), torch.distributions.Normal(0, 1)"
 KL_ROWS = (
-    (KL, "F.kl_div(mu, logvar)", "F.kl_div compares two tables of log-probabilities: the formula for Gaussians is asked for."),
-    (KL, 'F.kl_div(mu, logvar, reduction="none")', "F.kl_div compares two tables of log-probabilities, not two Gaussians."),
+    (KL, "F.kl_div(mu, logvar)", "F.kl_div compares lists of probabilities, but mu and logvar describe normal distributions: write the formula."),
+    (KL, 'F.kl_div(mu, logvar, reduction="none")', "F.kl_div compares lists of probabilities, not normal distributions: write the formula."),
     (KL, f"kl_divergence({OWN})", "kl_divergence calls itself here: torch's own is torch.distributions.kl_divergence."),
-    (KL, "0.5 * (mu.pow(2) / logvar.exp() + logvar.exp() - logvar - 1)", "mu^2 is divided by sigma^2: p has variance 1."),
+    (KL, "0.5 * (mu.pow(2) / logvar.exp() + logvar.exp() - logvar - 1)", "mu^2 is divided by sigma^2, but it should be divided by the variance of p, which is 1."),
     (KL, "-0.5 * (1 + torch.log(logvar) - mu.pow(2) - logvar)", "logvar is a log already: it may be negative, and its log is nan."),
 )  # fmt: skip
 
@@ -112,9 +110,7 @@ def observe_recon(recon_loss):
     recon, x = uniform(-1, 1, 5, 3, 32, 32).requires_grad_(), uniform(-0.4, 1, 5, 3, 32, 32)
     unit = "the mean over the batch, the channels and the pixels"
     yield from call("recon_loss(recon, x)", recon_loss, read_recon, unit, recon=recon, x=x)
-    pairs = (
-        "recon_loss takes recon and x of different shapes, so PyTorch compares all pairs: keep the line that refuses."
-    )
+    pairs = "recon_loss takes recon and x of different shapes, so PyTorch compares all pairs: put the line with assert back."
     yield holds(refused(lambda: recon_loss(recon[:, 0], x[:, :1])), pairs)
     meta = torch.empty(2, 1, 32, 32, device="meta")
     yield from portable(recon_loss, lambda: recon_loss(meta, meta), lambda: recon_loss(recon.double(), x.double()))
@@ -128,7 +124,7 @@ def read_recon(got, want, recon, x):
     off, bce = recon - x, F.binary_cross_entropy_with_logits
     errors = {
         "the squared error": off**2,
-        "the absolute error, whose place the square should take": off.abs(),
+        "the absolute error, not the squared one": off.abs(),
         "the smooth L1 (Huber) error, not the squared one": F.smooth_l1_loss(recon, x, reduction="none"),
         "a cross-entropy, not the squared error": bce(recon, x, reduction="none"),
         "a cross-entropy of sigmoid(recon), not the squared error": bce(recon, (x + 1) / 2, reduction="none"),
@@ -154,11 +150,11 @@ def read_recon(got, want, recon, x):
         if got.shape == want.shape:
             said = ratio(got, error.mean(), sizes)
             if said or (said is not None and error is not errors["the squared error"]):
-                return f"recon_loss is {name}{said}: the mean over everything is asked for."
+                return f"recon_loss is {name}{said}{said and ': the mean over everything is expected'}."
         elif said := reduced(got, error):
-            return f"recon_loss is {name}, {said}: one number, the mean over everything, is asked for."
+            return f"recon_loss is {name}, {said}: one number, the mean over everything, is expected."
     known = {
-        "0. Is a thing compared with itself?": want * 0,
+        "0: something is compared with itself.": want * 0,
         "the square of the mean difference: average the squares.": off.mean() ** 2,
         "a variance, which leaves out the mean of the difference.": off.var(),
         "the square root of the mean squared error: drop the root.": want.sqrt(),
@@ -211,7 +207,7 @@ def read_kl_part(got, _, mse, kl, beta):
     if not isinstance(got, Tensor):
         return None
     if got.ndim:
-        return f"kl has shape {tuple(got.shape)}: take the mean over the batch and over D, one number."
+        return f"kl is not one number, but has shape {tuple(got.shape)}: take the mean over the batch and over D."
     (batch, dims), mean = kl.shape, kl.mean()
     sizes = {
         batch * dims: "summed over the batch and over D: take the mean over both",
@@ -223,7 +219,7 @@ def read_kl_part(got, _, mse, kl, beta):
         1 / batch: "divided by the batch size once too often: mean() does that",
     }
     known = {
-        "changed in place: kl and loss are names of one tensor, and += or *= changes it under both": mse + beta * mean,
+        "changed in place: kl and loss name one tensor, so += and *= change both": mse + beta * mean,
         "the largest KL of all: take the mean": kl.max(),
         "the median: take the mean": kl.median(),
         "the KL of the first image alone: take the mean over all": kl[0].mean(),
@@ -234,8 +230,7 @@ def read_kl_part(got, _, mse, kl, beta):
 
 def read_mse_part(got, _, mse, kl, beta):
     known = {
-        "mse is changed in place: mse and loss are names of one tensor, and += changes it under both.": mse
-        + beta * kl.mean(),
+        "mse is changed in place: mse and loss name one tensor, so += changes both.": mse + beta * kl.mean(),
         "The second value is the KL: loss, mse, kl are expected, in this order.": kl.mean(),
     }
     return named(got, known)
@@ -266,17 +261,15 @@ BLOCKS = {
 }
 ENCODER_CHAIN = BLOCKS | {"conv_mu": ("bn3", "relu"), "conv_logvar": ("bn3", "relu")}
 DECODER_CHAIN = BLOCKS | {"conv4": ("bn3", "relu")}
-WHOLE = "so that the kernel fits the 4x4 map in just one place"
-GROW = "so that one pixel becomes a map of 4x4"
-HALVE = "with kernel 4 and stride 2 it halves the map, (8 + 2 - 4) / 2 + 1 = 4"
-DOUBLE = "with kernel 4 and stride 2 it doubles the map, (16 - 1) * 2 - 2 + 4 = 32"
-REASONS = {(head, key): WHOLE for head in ("conv_mu", "conv_logvar") for key in ("kernel_size", "stride", "padding")}
-REASONS |= {
-    ("conv1", "kernel_size"): GROW,
-    ("conv1", "padding"): GROW,
-    ("conv3", "padding"): HALVE,
-    ("conv4", "padding"): DOUBLE,
+WHOLE = "the kernel is as large as the map"
+GROW = "one pixel becomes a map of 4x4"
+HALVE = "kernel 4, stride 2 and padding 1 halve the map"
+DOUBLE = "kernel 4, stride 2 and padding 1 double the map"
+ENCODER_REASONS = {
+    (f"conv_{head}", key): WHOLE for head in ("mu", "logvar") for key in ("kernel_size", "stride", "padding")
 }
+ENCODER_REASONS |= {("conv3", "padding"): HALVE}
+DECODER_REASONS = {("conv1", "kernel_size"): GROW, ("conv1", "padding"): GROW, ("conv4", "padding"): DOUBLE}
 
 
 def encoder_input(size):
@@ -290,7 +283,7 @@ def decoder_input(size):
 def observe_encoder_layers(Encoder):
     Encoder = restructured(Encoder, model.Encoder, ENCODER_SIZES, encoder_input)
     maps = {"conv1": 8, "conv2": 8, "conv3": 8, "bn1": 2, "bn2": 2, "bn3": 2, "conv_mu": 4, "conv_logvar": 4}
-    yield from layers(Encoder, model.Encoder, ENCODER_SIZES, maps, REASONS)
+    yield from layers(Encoder, model.Encoder, ENCODER_SIZES, maps, ENCODER_REASONS)
 
 
 def observe_encoder_forward(Encoder):
@@ -302,7 +295,7 @@ def observe_decoder_layers(Decoder):
     Decoder = restructured(Decoder, model.Decoder, DECODER_SIZES, decoder_input)
     maps = {"conv2": 4, "conv3": 4, "conv4": 4, "bn1": 2, "bn2": 2, "bn3": 2}
     # on a map of one pixel the stride makes no difference
-    yield from layers(Decoder, model.Decoder, DECODER_SIZES, maps, REASONS, free={("conv1", "stride")})
+    yield from layers(Decoder, model.Decoder, DECODER_SIZES, maps, DECODER_REASONS, free={("conv1", "stride")})
 
 
 def observe_decoder_forward(Decoder):
@@ -310,7 +303,7 @@ def observe_decoder_forward(Decoder):
     yield from forward(Decoder, model.Decoder, DECODER_SIZES, decoder_input, DECODER_CHAIN, ("images",))
 
 
-LOST = "x is overwritten by the first head, but both heads need it: give the head's result another name."
+LOST = "x is overwritten by the first head, but both heads need it: give the result another name."
 ENCODER_ROWS = (
     ("mu = self.conv_mu(x).flatten(1)", "mu = x = self.conv_mu(x).flatten(1)", LOST),
     ("mu = self.conv_mu(x).flatten(1)", "x = self.conv_mu(x); mu = x.flatten(1)", LOST),
@@ -325,8 +318,8 @@ def observe_reparameterize(reparameterize):
     after = untouched("reparameterize", mu=mu, logvar=logvar)
     z = reparameterize(mu, logvar)
     yield from after()
-    given = f"{brief(z)} and type {z.dtype}" if isinstance(z, Tensor) else brief(z)
-    wanted = f"one of shape {tuple(mu.shape)} and type {mu.dtype}, one z per entry,"
+    given = f"a tensor of shape {tuple(z.shape)} and type {z.dtype}" if isinstance(z, Tensor) else brief(z)
+    wanted = f"{tuple(mu.shape)} and {mu.dtype}, as mu has,"
     fits = isinstance(z, Tensor) and z.shape == mu.shape and z.dtype == mu.dtype
     yield holds(fits, f"reparameterize returns {given}, where {wanted} is expected.")
     if not fits:
@@ -339,7 +332,7 @@ def observe_reparameterize(reparameterize):
     yield must("The noise of one call less that of another", noise((again - eps) / 2**0.5), twice)
     with torch.no_grad():
         off = noise_in(reparameterize(mu, logvar), mu, logvar)
-    other = "Under torch.no_grad() the noise is another: draw it in every mode."
+    other = "Under torch.no_grad() z is drawn in another way: draw it the same, with gradients or without."
     yield must("The noise under torch.no_grad()", noise(off), other)
     for name, m, v in (("logvar = -9.5", 0.0, -9.5), ("logvar = 9.5", 0.0, 9.5), ("mu = 50", 50.0, 0.0)):
         cut = f"z is right for moderate numbers, but not at {name}: nothing needs to be clamped or added."
@@ -364,32 +357,32 @@ def far_noise(reparameterize, mu, logvar):
 def gradient_of_draw(reparameterize, mu, logvar):
     """Yield the gradients of a z whose mu is 0."""
     z = reparameterize(mu, logvar)
-    none = "No gradient reaches mu and logvar: what is drawn from a distribution, or detached, carries none."
+    none = "No gradient reaches mu and logvar: sample() and torch.normal carry none."
     grads = torch.autograd.grad(z.sum(), (mu, logvar), allow_unused=True) if z.requires_grad else (None, None)
     to_mu, to_logvar = (torch.zeros_like(mu) if grad is None else grad for grad in grads)
     yield holds(to_mu.any() or to_logvar.any(), none)
-    yield holds(same(to_mu, torch.ones_like(mu)), "The gradient of z with respect to mu must be 1: is mu detached?")
-    yield holds(to_logvar.any(), "No gradient reaches logvar: is it, or std, detached?")
+    yield holds(same(to_mu, torch.ones_like(mu)), "No gradient, or a wrong one, reaches mu through z.")
+    yield holds(to_logvar.any(), "z has the right values, but no gradient reaches logvar.")
     nearly = "std is nearly, but not exactly, the root of exp(logvar): something is added to it, clamped or rounded."
     yield holds(same(to_logvar, 0.5 * z, 1e-3), nearly)
 
 
 DRAW_ROWS = (
-    ("torch.randn_like(std)", "torch.randn_like(1)", "randn_like takes a tensor, whose shape it copies."),
+    ("torch.randn_like(std)", "torch.randn_like(1)", "randn_like copies the shape of a tensor: give it std."),
     ("return mu + eps * std", "return mu + eps @ std", "@ multiplies matrices: every entry of eps is multiplied by its own std, with *."),
 )  # fmt: skip
 
 
 def observe_vae(VAE):
     x, seen = torch.zeros(1024, 1, 32, 32), {}
-    modes = [(False, True), (True, False), (True, True), (False, False)]  # of the model, of its encoder
+    modes = [(False, True), (True, False), (True, True), (False, False)]  # of the model, of its two parts
     parts = [(StubEncoder(), StubDecoder()) for _ in modes]
     for (training, other), (encoder, decoder) in zip(modes, parts, strict=True):
         net = VAE(encoder, decoder).train(training)
-        encoder.train(other)
+        encoder.train(other), decoder.train(other)
         got = net(x)
         calls = encoder.calls, len(decoder.seen)
-        called = f"forward calls the encoder {times(calls[0])} and the decoder {times(calls[1])}: once each is right."
+        called = f"forward calls the encoder {times(calls[0])} and the decoder {times(calls[1])}: call each once, and use what it gave."
         yield holds(calls == (1, 1), called)
         left = net.training is training and encoder.training is other
         yield holds(left, "forward changes the mode of the model: it should only read self.training.")
@@ -414,20 +407,20 @@ def observe_output(got, z, encoder, mode):
     without_z = (got[0] - 3 * z, *got[1:]) if three and getattr(got[0], "shape", 0) == z.shape else got
     yield from returned("forward", without_z, ("recon", "mu", "logvar"), known)
     yield holds(same(got[0], 3 * z + 1), "recon is not what the decoder makes of z: return its output as it is.")
-    cut = f"In {mode} mode recon carries no gradient: detach, .data or no_grad cuts it off."
+    cut = (
+        f"No gradient goes from recon back to mu and logvar in {mode} mode: the encoder does not learn from the error."
+    )
     yield holds(got[0].requires_grad, cut)
     to_mu, to_logvar = torch.autograd.grad(got[0].sum(), (mu, logvar), allow_unused=True)
     reached = to_mu is not None and same(to_mu, torch.full_like(to_mu, 3.0))
-    yield holds(
-        reached, "No gradient goes through z to mu: what is drawn from a distribution, or detached, carries none."
-    )
+    yield holds(reached, "No gradient goes through z to mu: the encoder does not learn from the reconstruction.")
     if mode == "train":
         reached = to_logvar is not None and same(to_logvar, 1.5 * (z - mu), 1e-3)
         yield holds(
             reached,
-            "No gradient goes through z to logvar: what is drawn from a distribution, or detached, carries none.",
+            "No gradient goes through z to logvar: the encoder does not learn how wide to draw.",
         )
-    out = "mu and logvar are detached on the way out: the KL teaches the encoder nothing."
+    out = "mu and logvar carry no gradient on the way out: the KL teaches the encoder nothing."
     yield holds(got[1].requires_grad and got[2].requires_grad, out)
 
 
@@ -443,7 +436,7 @@ def kind_of_code(z, encoder):
     if alike(noise(noise_in(z, mu, logvar), mu=mu, logvar=logvar), right):
         return "a sample"
     if alike(noise(noise_in(z, logvar, mu), mu=mu, logvar=logvar), right):
-        return "reparameterize gets logvar first: it takes mu, then logvar."
+        return "reparameterize gets logvar first: it should get mu, then logvar."
     return read_draw(z, mu, logvar) or "z is neither mu nor a sample of q(z|x)."
 
 
@@ -451,18 +444,18 @@ def read_modes(kinds, _):
     """Say what is decoded in which mode of the model, from {(mode of the model, of its encoder): kind}."""
     evaluated, trained = kinds[False, True], kinds[True, False]
     if (kinds[False, False], kinds[True, True]) == ("mu", "a sample") and evaluated != "mu":
-        return "The mode is read off another module than the VAE itself: self.training tells the VAE's mode."
+        return "The mode is taken from another module than the VAE itself: self.training tells the VAE's mode."
     if (evaluated, trained) == ("a sample", "mu"):
         return "The two modes are mixed up: mu is decoded in train mode here, and a sample in eval mode."
     if trained.endswith((".", "?")):
-        return f"In train mode: {trained}"
+        return f"In train mode {trained[0].lower()}{trained[1:]}"
     if trained != "a sample":
-        why = ": without noise the KL has no purpose" if trained == "mu" else ""
+        why = ": without noise this is a plain autoencoder" if trained == "mu" else ""
         return f"In train mode {trained} is decoded, where a sample of z is expected{why}."
     if "noise" in evaluated:
         return "In eval mode there is noise in what is decoded: mu itself is expected. self.training tells the mode."
     if evaluated.endswith((".", "?")):
-        return f"In eval mode: {evaluated}"
+        return f"In eval mode {evaluated[0].lower()}{evaluated[1:]}"
     return f"In eval mode {evaluated} is decoded, where mu is expected: self.training tells the mode."
 
 
@@ -557,26 +550,27 @@ def observe_train_step(train_step):
         yield must("The change of the weights", [(new - old).detach() for new, old in pairs], read_change)
         learns = all(weight.requires_grad for weight in model.parameters())
         yield holds(learns, "train_step freezes weights of the model: leave requires_grad alone.")
-        yield holds(model.training, "train_step leaves the model in eval mode.")
+        yield holds(model.training, "train_step leaves the model in eval mode: leave its mode as it was.")
         yield from observe_floats(result)
-    memory = (
-        "retain_graph keeps the graph, and so its memory. Every step builds a new graph, so nothing needs the old one."
-    )
+    memory = "this keeps what backward needs in memory. Every step computes it anew, so nothing needs the old."
     yield should("The graph afterwards", loss_fn.retained(), memory, "retain_graph|create_graph")
     train_step(model, 1000 * x, optimizer, loss_fn)
-    clip = "right here, but large gradients are clipped, which is not asked for: a plain step leaves them as they are."
+    clip = "large gradients are clipped here. Many do that; the finished version takes the plain step."
     yield should("Large gradients", optimizer.grads, clip, "clip|clamp")
 
 
 def observe_order(events, loss_fn, twin, x):
     """Yield what ran in a step, with what, in which order; twin: the model as it was before the step."""
     runs, calls = [event for event in events if event.startswith("model")], events.count("loss_fn")
-    yield holds(len(runs) == 1, f"The model runs {times(len(runs))} in one step: once, and everything from that run.")
     yield holds(
-        runs == ["model"], "The model, or a part of it, runs in eval mode: BatchNorm and noise are off in training."
+        len(runs) == 1,
+        f"The model runs {times(len(runs))} in one step: run it once, and use recon, mu and logvar from that run.",
+    )
+    yield holds(
+        runs == ["model"], "The model, or a part of it, runs in eval mode, without noise: leave its mode as it is."
     )
     never = "loss_fn is never called: use the argument, whatever loss it stands for, with recon, x, mu and logvar."
-    yield holds(calls == 1, f"loss_fn is called {times(calls)}: once is right." if calls else never)
+    yield holds(calls == 1, f"loss_fn is called {times(calls)}: call it once." if calls else never)
     known = dict(zip(("recon", "x", "mu", "logvar"), (twin(x)[0], x, *twin(x)[1:]), strict=True))
     given = [named(one, known) or "something else" for one in loss_fn.given]
     order = f"loss_fn gets {', '.join(given)}, where recon, x, mu, logvar are expected, in this order."
@@ -594,12 +588,12 @@ def read_order(events):
     if not backward and "gradients" in events:
         return "backward starts from something other than the loss, which is the first of what loss_fn returns."
     if not backward:
-        return "Nobody computes the gradients: loss.backward() is missing, or the loss is cut off from the graph."
+        return "No gradient is computed from the loss: backward is missing, or starts from a copy of the loss."
     if backward > 1:
-        return f"backward runs {times(backward)}, and its gradients add up: once is right."
+        return f"backward runs {times(backward)}, and its gradients add up: run it once."
     if step != 1:
-        steps = f"steps {times(step)}: once is right." if step else "never steps. It holds averages, so use this one."
-        return f"The optimizer that is given {steps}"
+        steps = f"steps {times(step)}: let it step once." if step else "never steps: use it, and no other one."
+        return f"The optimizer that is passed in {steps}"
     if events.index("step") < events.index("backward"):
         return "The optimizer steps before backward has computed the gradients: clear, compute, step."
     return "The gradients are cleared between backward and step: nothing is left to step with."
@@ -628,7 +622,9 @@ def observe_floats(result):
     came = f"{len(result)} values" if several else "one value" if isinstance(result, Tensor | float) else brief(result)
     three = several and len(result) == 3
     yield holds(three, f"train_step returns {came}, where three are expected: loss, recon_loss, kl_loss.")
-    memory = "train_step returns tensors, which keep the whole graph in memory: return numbers, with .item()."
+    memory = (
+        "train_step returns tensors, which keep all they were computed from in memory: return numbers, with .item()."
+    )
     yield holds(not any(isinstance(part, Tensor) for part in result), memory)
     kinds = (
         f"train_step returns {', '.join(map(brief, map(type, result)))}: .item() makes the floats that are asked for."
@@ -643,17 +639,16 @@ CLEAR, BACK, STEP = "    optimizer.zero_grad()\n", "    loss.backward()\n", "   
 STEP_ROWS = (
     (BACK, "    recon_loss.backward()\n", "backward starts from recon_loss, so the KL teaches the model nothing: start from the whole loss."),
     (BACK, "    kl_loss.backward()\n", "backward starts from kl_loss, so the reconstruction error teaches nothing: start from the whole loss."),
-    (BACK, "    (recon_loss + kl_loss).backward()\n", "backward starts from the sum of the two parts, without their weights: start from loss."),
+    (BACK, "    (recon_loss + kl_loss).backward()\n", "backward starts from the sum of the two parts, which leaves out their weights: start from loss."),
     (BACK, "    (loss / len(x)).backward()\n", "The loss is divided by the batch size: it is a mean already."),
     (BACK, "    (loss * len(x)).backward()\n", "The loss is multiplied by the batch size: take it as it is."),
     (BACK, "    loss.detach().backward()\n", "The loss is detached: no gradient goes back through it."),
     (CLEAR + BACK + STEP, STEP + CLEAR + BACK, "The optimizer steps first, with the gradients of the batch before: clear, compute, step."),
-    (BACK, "", "Nobody computes the gradients: loss.backward() is missing."),
     (CLEAR + BACK + STEP, "", "The lines that train are missing: clear the gradients, compute them, step."),
     (CLEAR, "", "The gradients of the step before are never cleared: PyTorch adds the new ones to them."),
     (CALL, "loss, kl_loss, recon_loss = loss_fn(recon, x, mu, logvar)", "recon_loss and kl_loss have changed places: loss_fn returns the loss, the error, the KL."),
     (CALL, "recon_loss, kl_loss, loss = loss_fn(recon, x, mu, logvar)", "loss_fn returns the loss first, then its two parts."),
-    (CALL, "loss = loss_fn(recon, x, mu, logvar)", "loss_fn returns three values: the loss and its two parts."),
+    (CALL, "loss = loss_fn(recon, x, mu, logvar)", "loss_fn returns three values, and loss gets all three: give each its own name."),
 )  # fmt: skip
 
 
@@ -674,7 +669,7 @@ def observe_sample_prior(sample_prior):
         fits = all(isinstance(z, Tensor) and z.shape[1:] == (latent_dim,) for z in codes)
         wanted = f"z of shape (num_samples, latent_dim), here {count, latent_dim},"
         yield holds(fits, f"The decoder gets {brief(codes[0])}, where {wanted} is expected.")
-        mixes = "z is decoded in train mode, where BatchNorm mixes the samples of a batch: decode in eval mode."
+        mixes = "z is decoded in train mode, where BatchNorm mixes the samples of a batch: decode inside `with eval_mode(decoder)`."
         yield holds(not any(mode for _, mode in decoder.notes), mixes)
         z = torch.cat(codes).detach()
         yield holds(len(z) == count, f"{len(z)} codes are decoded, where num_samples = {count} are asked for.")
@@ -698,7 +693,7 @@ def observe_sample_prior(sample_prior):
 
 PRIOR = "torch.randn(num_samples, latent_dim, device=weight.device, dtype=weight.dtype)"
 PRIOR_ROWS = (
-    ("        images = decoder(z)\n", "        decoder(z)\n", "What the decoder gives is not kept: images = decoder(z)."),
+    ("        images = decoder(z)\n", "        decoder(z)\n", "What the decoder gives is not kept: give it the name images."),
     (PRIOR, "torch.randn(latent_dim, num_samples)", "The two sizes have changed places: one row per image, (num_samples, latent_dim)."),
 )  # fmt: skip
 
@@ -717,13 +712,11 @@ def observe_class_means(class_means):
             return
         means = got[labels.unique()].detach()
         yield must(
-            "The means of the classes that occur", means, read_means, codes=codes, labels=labels, num_classes=count
+            "The mean code of a class", means, read_means, codes=codes, labels=labels, num_classes=count
         )
     made_up = "A class without codes has a mean made up from others' codes."
     yield holds(got[11].isnan().all() or not got[11].any(), made_up)
-    nan = (
-        "right for every class that occurs. An empty class gets 0 here, a code like any other, where nan would show it."
-    )
+    nan = "an empty class gets 0 here, a code like any other, where nan would show that it is empty."
     yield should("An empty class", bool(got[11].isnan().all()), nan, "clamp|max|where|nan_to_num|if |eps|1e-|zeros")
     meta, labels = torch.empty(4, 3, device="meta"), torch.tensor([0, 1, 2, 2])
     double = torch.ones(4, 3, dtype=torch.float64)
@@ -751,7 +744,7 @@ def read_means(got, want, codes, labels, num_classes):
     groups = [codes[labels == c] for c in present]
     sums, counts = torch.stack([group.sum(0) for group in groups]), all_counts[present]
     divided = sums / got
-    if got.isfinite().all() and same(divided, divided[:, :1].expand_as(divided)):
+    if not got.isnan().any() and same(divided, divided[:, :1].expand_as(divided)):
         by = divided[:, 0]
         how = {1: "are not divided at all", len(codes): "are divided by the number of all codes"}
         how |= {num_classes: "are divided by the number of classes"}
@@ -769,7 +762,7 @@ def read_means(got, want, codes, labels, num_classes):
         "Every row is the mean of the next class: class 0 comes first.": means.roll(-1, 0)[present],
         "Every row is the mean of the class before: class 0 comes first.": means.roll(1, 0)[present],
         "That is the median of every class, not the mean.": torch.stack([group.median(0).values for group in groups]),
-        "Only one code of each class is added: += with an index does not add up.": torch.stack([g[-1] / len(g) for g in groups]),
+        "Only one code of each class is in its sum: where an index comes twice, the last value replaces the others.": torch.stack([g[-1] / len(g) for g in groups]),
         "Each class has the code of its last image, not the mean of all.": torch.stack([group[-1] for group in groups]),
         "Each class has the code of its first image, not the mean of all.": torch.stack([group[0] for group in groups]),
     }  # fmt: skip
@@ -778,21 +771,21 @@ def read_means(got, want, codes, labels, num_classes):
         known["The result is transposed: one row per class."] = means.T[present]
         known["The sums are transposed: one row per class."] = (every.T / all_counts[:, None])[present]
     row = int((got - want).abs().nan_to_num(torch.inf).amax(1).argmax())
-    off = f"The mean of class {present[row]} {difference(got[row], want[row])}: which codes are added up?"
+    off = f"The mean of class {present[row]} {difference(got[row], want[row])}: compare the sum and the count."
     return named(got, known) or (None if relation(got, want) else off)
 
 
 ONE_HOT, MEANS = "F.one_hot(labels.long(), num_classes).to(codes)", "one_hot.T @ codes / counts[:, None]"
 MEANS_ROWS = (
-    (MEANS, "one_hot @ codes / counts[:, None]", "one_hot and codes do not fit: (N, num_classes) is transposed before it multiplies (N, D)."),
+    (MEANS, "one_hot @ codes / counts[:, None]", "one_hot is (N, num_classes) and codes is (N, D), so they cannot be multiplied: transpose one_hot first."),
     (MEANS, "one_hot.T @ codes / counts", "counts has shape (num_classes,), and divides the columns: it needs the shape (num_classes, 1)."),
     (MEANS, "one_hot.T * codes / counts[:, None]", "* multiplies entry by entry: the sums over the codes are a matrix product, @."),
     (MEANS, "codes.T @ one_hot / counts", "The result is transposed: one row per class is asked for, (num_classes, D)."),
     (ONE_HOT, "F.one_hot(labels.long(), num_classes)", "one_hot holds integers, and codes are floats: give one_hot the type of codes."),
     (ONE_HOT, "F.one_hot(labels.long()).to(codes)", "one_hot is given no num_classes, so it has only as many columns as the largest label asks for."),
-    ("one_hot.sum(dim=0)", "one_hot.sum(dim=1)", "counts is summed over the classes, so every image counts 1: sum over the images, dim=0."),
+    ("one_hot.sum(dim=0)", "one_hot.sum(dim=1)", "sum(dim=1) adds along each row and gives 1 for every image: count along the images, dim=0."),
     ("one_hot.sum(dim=0)", "one_hot.sum()", "counts is the number of all images: count each class by itself, dim=0."),
-    ("one_hot.sum(dim=0)", "one_hot.mean(dim=0)", "counts is the share of each class: its number is the sum."),
+    ("one_hot.sum(dim=0)", "one_hot.mean(dim=0)", "counts holds the share of each class, where its number of codes is expected: add up, do not average."),
 )  # fmt: skip
 
 
@@ -812,9 +805,7 @@ def read_path(got, want, start, end, num_steps):
     if not isinstance(got, Tensor) or got.ndim != 2 or got.dtype != want.dtype:
         return None
     if got.shape == want.T.shape != want.shape:
-        return (
-            f"The path has shape {tuple(got.shape)}, (D, num_steps): t needs the shape (num_steps, 1), one code a row."
-        )
+        return f"The path has shape {tuple(got.shape)}, (D, num_steps): one code a column: one code a row is expected, (num_steps, D)."
     if len(got) != num_steps and got.shape[1] == want.shape[1]:
         return f"The path has {len(got)} codes, where num_steps = {num_steps} are asked for, both ends included."
     if got.shape != want.shape:
@@ -830,7 +821,7 @@ def read_path(got, want, start, end, num_steps):
         )
     t, k = torch.linspace(0, 1, num_steps), torch.arange(num_steps) / num_steps
     known = {
-        "The path runs backwards: the first code is start.": torch.stack([t, 1 - t]),
+        "The path runs backwards: it should begin at start.": torch.stack([t, 1 - t]),
         "Every code is the middle: use t.": torch.full((2, num_steps), 0.5),
         "The path stops before end: t must reach 1.": torch.stack([1 - k, k]),
         "The path begins after start: t must begin at 0.": torch.stack([k.flip(0), 1 - k.flip(0)]),
@@ -842,7 +833,7 @@ def read_path(got, want, start, end, num_steps):
     if (first, last) != ("start", "end"):
         return f"The first code is {first}, and the last is {last}: they should be start and end themselves."
     if not same(a + b, torch.ones_like(a)):
-        return "Both ends are right, but the codes between are not on the straight line: the shares are 1 - t and t."
+        return "Both ends are right, but the codes between are not on the straight line from start to end."
     return "Both ends are right, but the steps between are not even: t must grow evenly from 0 to 1."
 
 
