@@ -1,6 +1,8 @@
 """The pages: every command in them is run or collected, every link leads somewhere, the map names what exists."""
 
+import ast
 import contextlib
+import dataclasses
 import os
 import re
 import shlex
@@ -16,6 +18,8 @@ import pytest
 from nbclient import NotebookClient
 
 from vae_tutorial.authoring import exercises
+from vae_tutorial.checks import engine
+from vae_tutorial.checks.vae import check as check_of_01
 
 ROOT = Path(__file__).parent.parent
 NAMES = ["README.md", "CONTRIBUTING.md", "notebooks/INSTRUCTORS.md", "tests/benchmarks/README.md", "data/README.md"]
@@ -167,13 +171,25 @@ def test_the_wheel_carries_the_digits_and_the_explorer(tmp_path):
     assert done.stdout.splitlines() == wanted, done.stderr
 
 
-# an exercise of one's own
+# a mistake and an exercise of one's own
+
+
+def test_a_line_in_a_table_names_a_mistake_as_described():
+    (row,) = ast.literal_eval(re.search(r"```python\n(\(.*?\),)\n```", CONTRIBUTING, re.DOTALL)[1])
+    (lesson,) = check_of_01.exercises["1.4"].lessons
+    assert row not in lesson.rows and "DRAW_ROWS" in CONTRIBUTING
+    wrong = engine.edited(lesson.finished, row)
+    with pytest.raises(engine.Wrong) as unnamed:
+        engine.judge(lesson, wrong, {})
+    with pytest.raises(engine.Wrong) as named:
+        engine.judge(dataclasses.replace(lesson, rows=(*lesson.rows, row)), wrong, {})
+    assert row[2] not in str(unnamed.value) and str(named.value) == row[2]
 
 
 def own_exercise(folder):
     """Write what CONTRIBUTING.md says about an exercise of one's own; return the path of its solution notebook."""
     blocks = re.findall(r"^ *```python\n(.*?)```", CONTRIBUTING, re.DOTALL | re.MULTILINE)
-    code, check, module = [textwrap.dedent(block).strip() for block in blocks]
+    _, code, check, module = [textwrap.dedent(block).strip() for block in blocks]
     cells = [nbformat.v4.new_code_cell(text) for text in ("import torch\nfrom activations import check", code, check)]
     cells.append(nbformat.v4.new_markdown_cell("<details><summary>Hint</summary>\n\nA hint.\n\n</details>"))
     (folder / "solutions").mkdir()

@@ -146,7 +146,7 @@ def name_mistake(lesson, answer, got, want, seed):
         ("reader", lambda: own if name else None),
         ("reader", lambda: read(given, wanted)),
         ("reader", lambda: plain if given.kind != "error" and kinds[0] != kinds[1] else None),
-        ("family", lambda: matching(variations(lesson.finished, lesson.method), lesson, got, seed, deadline)),
+        ("family", lambda: given.kind != "error" and matching(variations(lesson.finished, lesson.method), lesson, got, seed, deadline)),
         ("pair", lambda: matching(pairs(lesson), lesson, got, seed, deadline)),
         ("error" if given.kind == "error" else "difference", lambda: plain),
     )

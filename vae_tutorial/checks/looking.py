@@ -91,6 +91,11 @@ def read_part(got, _, name, part, known):
     return held and f"{name} returns {held} where {part} is expected: is the order right, or {part} overwritten?"
 
 
+def uniform(low, high, *shape):
+    """Draw random numbers: a formula is tested where no two terms happen to agree."""
+    return torch.empty(shape).uniform_(low, high)
+
+
 def refused(function):
     """Tell whether a call is refused, by whatever error."""
     try:
@@ -263,7 +268,7 @@ def read_draw(z, mu, logvar, name="z"):
         "1": torch.ones_like(mu),
     }
     if (factors := fit(z, terms)) is not None:
-        if factors.get("std", 1) not in (1, -1, 0.5, 2):
+        if any(factors.get(key, 1) not in (1, -1, 0.5, 2) for key in ("std", "1")):
             return f"One number is drawn for all entries of {name}: draw one for every entry."
         return f"{name} is {formula(factors)}, without noise: eps must be drawn at random, and used."
     eps = (z - mu) / std
@@ -377,7 +382,7 @@ def portable(answer, on_meta, in_float64=None):
             fails = in_float64().dtype != torch.float64
         except Exception as error:
             fails = at_line(error, answer)
-        fails = fails if not far else False  # one remark for one cause
+        fails, makes = fails if not far else False, makes.replace("device|", "dtype|")  # one remark for one cause
         yield should(
             "In float64", fails, "this works with float32 only: give the new tensor the dtype of the others.", makes
         )
@@ -457,7 +462,7 @@ class WatchedDecoder(nn.Module):
         return twin
 
     def forward(self, z):
-        self.notes.append((z, self.net.bn1.training))
+        self.notes.append((z.clone() if isinstance(z, Tensor) else z, self.net.bn1.training))
         fits = isinstance(z, Tensor) and z.shape[1:] == (self.latent_dim,)
         return self.net(z) if fits else torch.zeros(1)  # what does not fit is named later
 

@@ -29,6 +29,7 @@ from vae_tutorial.checks.looking import (
     read_total,
     refused,
     returned,
+    uniform,
     untouched,
     value_of,
 )
@@ -847,11 +848,6 @@ PATH_ROWS = (
     (T, "torch.randn(num_steps, 1)", "t is random noise: it should grow evenly from 0 to 1."),
     (T, "torch.linspace(0, 1, 10)[:, None]", "There are always 10 steps: use num_steps."),
 )  # fmt: skip
-
-
-def uniform(low, high, *shape):
-    """Draw random numbers: a formula is tested where no two terms happen to agree."""
-    return torch.empty(shape).uniform_(low, high)
 
 
 check = Check(
