@@ -58,8 +58,8 @@ def slerp(start, end, num_steps):
     t = torch.linspace(0, 1, num_steps, device=start.device, dtype=start.dtype)[:, None]  # (num_steps, 1)
     # the dot product of start and end, over the product of their norms; nan if one of them is 0: one number
     cosine = start @ end / (start.norm() * end.norm())
-    # the angle, torch.acos; rounding may carry the cosine just past -1 or 1, where acos is nan: one number
-    omega = torch.acos(cosine.clamp(-1, 1))
+    # the angle, torch.acos; nan where rounding carries the cosine past -1 or 1: one number
+    omega = torch.acos(cosine)
     if not torch.sin(omega) > 1e-3:  # also where omega is nan
         return interpolate(start, end, num_steps)
     # the formula of slerp, with omega for the angle: (num_steps, D)

@@ -61,7 +61,7 @@ def difference(got, want, unit=""):
     if isinstance(want, Tensor) and isinstance(got, Tensor):
         return f"is of type {got.dtype}, where {want.dtype}, the type of what goes in, is expected"
     if isinstance(want, Tensor) and isinstance(got, float | int):
-        return "is a plain number, where a tensor is expected: .item() and float() cut off the gradient"
+        return "is a plain number, where a tensor is expected, as it is without .item(), float() or len()"
     if isinstance(want, Tensor):
         return f"is {brief(got)}, where a tensor of shape {tuple(want.shape)} is expected{unit and ': ' + unit}"
     return f"is {brief(got)}, where {brief(want)} is expected"

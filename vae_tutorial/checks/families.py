@@ -177,7 +177,7 @@ def instead(node, parent, local):
             ast.BinOp(node.right, node.op, node.left),
             f"{left or 'one part'} and {right or 'another'} had changed places",
         )
-    if isinstance(node, ast.UnaryOp):
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         yield node.operand, "a minus sign were missing"
     if isinstance(node, ast.IfExp):
         yield node.body, f"{name} were the same in both cases: {called(node.body) or 'the first'}"

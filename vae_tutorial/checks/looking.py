@@ -360,7 +360,7 @@ class OneDevice(TorchFunctionMode):
         flat = [part for arg in args for part in (arg if isinstance(arg, tuple | list) else [arg])]
         devices = {part.device.type for part in flat if isinstance(part, Tensor) and part.ndim > 0}
         name = getattr(function, "__name__", "")
-        if (len(devices) > 1 and name not in self.MOVES) or (name in ("cpu", "numpy") and "meta" in devices):
+        if (len(devices) > 1 and name not in self.MOVES) or (name == "numpy" and "meta" in devices):
             raise RuntimeError("Expected all tensors to be on the same device")
         return function(*args, **(kwargs or {}))
 

@@ -200,7 +200,8 @@ def find_line(answer, pattern):
         first += (function.__doc__ or "").count("\n") + 2 if function.__doc__ else 1
         last = max((line for _, _, line in function.__code__.co_lines() if line), default=first)
         for number in range(first, min(last, len(lines)) + 1):
-            if re.search(pattern, lines[number - 1].partition("#")[0]):
+            code = lines[number - 1].partition("#")[0]
+            if re.search(pattern, code) and "import " not in code:
                 return number, lines[number - 1].strip()
     return None
 

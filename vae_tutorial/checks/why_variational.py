@@ -293,6 +293,8 @@ SAMPLING_ROWS = (
     (LOGS, "posterior.log_prob(z).sum(dim=2)", "ln p(z) is missing: the difference of two log-probabilities is expected."),
     (LOGS, "-prior.log_prob(z).sum(dim=2)", "ln q(z|x) is missing: the difference of two log-probabilities is expected."),
     (LOGS, LOGS.replace("sum", "mean"), "The log-probabilities of the dimensions are averaged: that of a code is their sum."),
+    (LOGS, f"{LOGS}.abs()", "The logarithms of the ratios lose their signs: single ones may be negative, only their mean may not."),
+    (LOGS, LOGS.replace("posterior.log_prob(z)", "posterior.log_prob(mu)"), "ln q is taken at mu: both log-probabilities are those of the same draw z."),
     (AVERAGED, "log_ratio.sum(dim=0)", "The draws are added up: take their average."),
     (AVERAGED, "torch.logsumexp(log_ratio, dim=0) - math.log(num_samples)", "The ratios are averaged before the log is taken: average their logs."),
 )  # fmt: skip
@@ -374,6 +376,7 @@ RETURN = "return loss, half_squared_error, kl"
 ELBO_ROWS = (
     (ERROR, ERROR.replace("pow(2)", "abs()"), "The absolute error stands where the squared one is expected."),
     (ERROR, ERROR.replace("pow(2).flatten(1).sum(dim=1)", "flatten(1).sum(dim=1).pow(2)"), "The errors are added up and then squared: square the error of each pixel first."),
+    (ERROR, 'F.binary_cross_entropy((recon + 1) / 2, ((x + 1) / 2).clamp(0, 1), reduction="sum") / len(x)', "half_squared_error is a cross-entropy: half the squared error is expected."),
     (ERROR, "0 * kl_divergence(recon, x).sum()", "half_squared_error is 0: something is compared with itself."),
     (ERROR, f"{ERROR} + 512 * math.log(2 * math.pi)", "half_squared_error has the constant N/2 ln(2 pi) in it: leave it out."),
     (RATE, RATE.replace("mu, logvar", "logvar, mu"), "kl_divergence gets logvar first: it takes mu, then logvar."),
@@ -390,6 +393,7 @@ def observe_equivalent_beta(equivalent_beta):
 
 BETA = "beta * num_pixels / (2 * latent_dim)"
 BETA_ROWS = (
+    (BETA, "beta * (num_pixels // (2 * latent_dim))", "// rounds down: divide with /."),
     (BETA, "beta * num_pixels / latent_dim", "The 2 is missing: half the squared error is N / 2 times the mean one."),
     (BETA, "beta * num_pixels / 2 * latent_dim", "a / 2 * b multiplies by b, and D should divide: put 2 * latent_dim in brackets."),
     (BETA, "beta * num_pixels / 2", "D is missing: the mean KL is the summed one divided by D."),
@@ -441,6 +445,9 @@ ACTIVE_ROWS = (
     (COUNT, "variance > threshold", "This is True or False for every dimension: count how often it is True."),
     (COUNT, "bool((variance > threshold).all())", "This says whether all dimensions are active, not how many are."),
     (COUNT, "len(variance > threshold)", "All dimensions are counted: count how often the comparison is True."),
+    (VARIANCE, "mu.var(dim=0) / mu.var(dim=0).sum()", "The variances are divided by their sum: the threshold holds for the variance itself."),
+    (COUNT, "int((variance > threshold).float().mean())", "This is the share of active dimensions, cut to a whole number: their number is expected."),
+    (COUNT, "int(variance > threshold).sum()", "int takes one number: count first, and close the bracket of int after that."),
     (COUNT, "float((variance > threshold).float().mean())", "This is the share of active dimensions: their number is expected."),
 )  # fmt: skip
 
