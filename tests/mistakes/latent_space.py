@@ -67,7 +67,6 @@ MISTAKES = {
     "TV next": ("3.2", PUT, "codes[:, dim - 1] = values", "Dimension 1 takes the values, where dimension 2 should: they count from 0"),
     "TV zeros": ("3.2", COPIES, "torch.zeros(len(values), len(code)).to(code)", "look at dimension 0, 1, 3"),
     "SL sum of norms": ("3.3", COSINE, "start @ end / (start.norm() + end.norm())", "omega is 1.49, where the angle between start and end is 1.1"),
-    "SL clamp 0": ("3.3", ANGLE, "torch.acos(cosine.clamp(0, 1))", "omega is 1.57, where the angle between start and end is 2.2"),
     "SL asin": ("3.3", ANGLE, "torch.asin(cosine)", "look at cosine and omega"),
     "SL no norms, no clamp": ("3.3", f"{COSINE}\n", "start @ end\n    cosine = cosine.clone()\n", "acos takes the dot product of two *directions*"),
     "SL backwards": ("3.3", ARC, ARC.replace("1 - t", "T").replace("(t *", "((1 - t) *").replace("(T)", "t"), "The first code is end, and the last is start"),

@@ -1,5 +1,6 @@
 """Compare what two answers show, and say in words how they differ."""
 
+import inspect
 import itertools
 import math
 from dataclasses import dataclass
@@ -164,6 +165,8 @@ def brief(value):
         return "None (is a return missing?)"
     if isinstance(value, Tensor):
         return f"{value.item():.4g}" if value.ndim == 0 else f"a tensor of shape {tuple(value.shape)}"
+    if inspect.isroutine(value):
+        return "a function and not its result (are the brackets left out?)"
     if isinstance(value, torch.nn.Sequential):
         return f"a Sequential of {', '.join(type(part).__name__ for part in value)}"
     if isinstance(value, type):

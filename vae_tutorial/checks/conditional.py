@@ -1,551 +1,459 @@
 """The checks of notebook 05: a VAE that is told the label, its pictures, and a classifier probe of its codes."""
 
 import copy
-import re
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vae_tutorial import latent, metrics
-from vae_tutorial.checks import Check, Exercise, Wrong
-from vae_tutorial.checks.compare import expect_tensor, name_mistake, on_meta, same, unchanged, wrong_losses
-from vae_tutorial.model import ConditionalVAE, Decoder, Encoder, build_cvae, join_labels
+from vae_tutorial import latent, metrics, model
+from vae_tutorial.checks import Check, Exercise
+from vae_tutorial.checks.comparing import brief, difference, relation, same, times
+from vae_tutorial.checks.engine import Lesson, clue, holds, must
+from vae_tutorial.checks.looking import (
+    StubDecoder,
+    StubEncoder,
+    WatchedDecoder,
+    call,
+    gradients,
+    kind_of_code,
+    observe_output,
+    portable,
+    read_modes,
+    rough,
+    untouched,
+    value_of,
+)
 
 # 5.1 the label in encoder and decoder
 
 
-def judge_conditional(join_labels, conditional_vae, build_cvae):
-    _judge_join(join_labels)
-    _judge_decode(conditional_vae)
-    _judge_forward(conditional_vae)
-    _judge_build(build_cvae)
+def observe_join(join_labels):
+    batches = ([3, 0, 5, 5, 1], 10), ([3, 0, 5, 5, 1], 6), ([6], 7), ([2, 11, 0, 4], 12)  # labels, K
+    cases = [(2 * torch.rand(len(one), 1, 32, 32) - 1, torch.tensor(one), count) for one, count in batches]
+    for x, labels, count in cases:
+        given = {"x": x, "labels": labels} | ({} if count == 10 else {"num_classes": count})
+        unit = f"a channel for the image, and one for each of the {count} classes"
+        yield from call("join_labels(x, labels)", join_labels, read_joined, unit, **given)
+    meta, double = torch.empty(4, 1, 32, 32, device="meta"), x.double()
+    yield from portable(join_labels, lambda: join_labels(meta, labels, 12), lambda: join_labels(double, labels, 12))
 
 
-def _judge_join(answer):
-    x = torch.rand(5, 1, 32, 32) * 2 - 1
-    for num_classes, classes in ((10, [3, 0, 5, 5, 1]), (6, [3, 0, 5, 5, 1]), (7, [2, 6, 0, 1, 3])):
-        labels = torch.tensor(classes)
-        intact = unchanged(x=x, labels=labels)
-        try:
-            got = answer(x, labels) if num_classes == 10 else answer(x, labels, num_classes)
-        except RuntimeError as error:
-            _name_misfit(error)
-            raise
-        intact()
-        _name_joined(got, x, labels, num_classes)
-    joined = answer(x.double(), labels, 7)
-    expect_tensor("join_labels(x, labels)", joined, (5, 8, 32, 32), "image and planes", torch.float64)
-    meta = torch.empty(5, 1, 32, 32, device="meta")
-    on_meta(
-        lambda: answer(meta, labels, 7),
-        "Labels on the CPU and images on a GPU do not mix: bring what you make of the labels to the device of x.",
-    )
+def read_joined(got, want, **_):
+    return read_parts(got, want, {"The image, in channel 0,": 1, "What stands in the planes": want.shape[1] - 1})
 
 
-def _name_misfit(error):
-    """Say why image and label did not fit together, where PyTorch's words are about sizes only."""
-    if "dimensions: got 3 and 4" in str(error):
-        raise Wrong("The image has lost its channel: x is (B, 1, 32, 32), as the planes need it.") from error
-    if "number of dimensions" in str(error):
-        raise Wrong(
-            "The label, one number for every class, cannot be laid beside an image of 32x32 pixels as it is: "
-            "spread each number over a plane of its own first."
-        ) from error
-    if joined := re.search(r"must match except in dimension ([023])", str(error)):
-        raise Wrong(
-            f"The image and the label planes are joined along dimension {joined[1]}: the channels are dimension 1."
-        ) from error
-    if "Sizes of tensors must match" in str(error):
-        raise Wrong(
-            "The image and the label planes do not fit along the dimension in which they are joined: each plane must "
-            "be 32x32, like the image, and stand in a channel of its own."
-        ) from error
+def read_parts(got, want, parts):
+    """Say which of the parts that stand side by side is wrong; parts: {name: its size along dimension 1}."""
+    if not isinstance(got, Tensor) or got.shape != want.shape or got.dtype != want.dtype:
+        return None
+    sizes = list(parts.values())
+    both = zip(parts, got.split(sizes, 1), want.split(sizes, 1), strict=True)
+    said = [f"{name} {difference(one, other)}." for name, one, other in both if not same(one, other)]
+    return said[0].replace("row", "image").replace("in reverse", "with the images in reverse") if said else None
 
 
-def _name_joined(got, x, labels, num_classes):
-    """Raise Wrong unless got is the images, then a plane a class, in the channels."""
-    one_hot = F.one_hot(labels, num_classes).float()
-    planes = one_hot[:, :, None, None].expand(-1, -1, 32, 32)
-    right = torch.cat([x, planes], dim=1)
-    if isinstance(got, Tensor) and got.ndim == 4 and len(got) == len(x):
-        channels = got.shape[1]
-        seen = f"The result has {channels} channels for {num_classes} classes, where {1 + num_classes} are expected: "
-        if channels == num_classes != 1 and same(got, planes):
-            raise Wrong("The image is missing: what comes back is the label planes alone.")
-        if same(got, x):
-            raise Wrong("The label planes are missing: what comes back is the image alone.")
-        if same(got, x + planes):
-            raise Wrong("The planes are added to the image: put them behind it, as channels of their own.")
-        if channels == 2 and num_classes > 1:
-            raise Wrong(seen + "a class is a name, not a quantity, so each class needs a plane of its own.")
-        if channels == 1 + int(labels.max()) + 1 != 1 + num_classes:
-            raise Wrong(seen + "classes that do not occur in a batch need their plane as well.")
-        if channels == 11 != 1 + num_classes:
-            raise Wrong(seen + "use num_classes, no number.")
-    expect_tensor("join_labels(x, labels)", got, right.shape, "the image and one plane a class", x.dtype)
-    last, first = got[:, :-1], got[:, 1:]
-    name_mistake(
-        got,
-        right,
-        [
-            (torch.cat([planes, x], 1), "The planes come first: put the image into channel 0, the planes after it."),
-            (torch.cat([x, 1 - planes], 1), "The planes are 0 at the class and 1 elsewhere: the other way round."),
-            (torch.cat([x, 2 * planes - 1], 1), "The planes are -1 where 0 is expected: leave the one-hot as it is."),
-            (torch.cat([x, planes.flip(1)], 1), "The planes stand in reverse: plane 0 is that of class 0."),
-            (torch.cat([x, planes.roll(1, 1)], 1), "The planes are one off: plane 0 is that of class 0."),
-            (torch.cat([x, planes.roll(-1, 1)], 1), "The planes are one off: plane 0 is that of class 0."),
-            (torch.cat([x, planes.flip(0)], 1), "Images and labels do not belong together: keep their order."),
-            (torch.cat([x, x * planes], 1), "The planes hold the image: they should hold the label, 0 or 1."),
-        ],
-    )
-    if not same(got[:, :1], x):
-        back = same(last, planes) or same(first, planes)
-        raise Wrong(f"Channel 0 is not the image as it came in{', but the label planes are right' if back else ''}.")
-    if not same(got, right):
-        constant = (got[:, 1:] == got[:, 1:, :1, :1]).all()
-        what = "an image's planes are not 1 at its class and 0 elsewhere" if constant else "a plane is not constant"
-        raise Wrong(f"The image is right, but {what}.")
+ONE_HOT, PLANES = "F.one_hot(labels, num_classes).to(x)", "one_hot[:, :, None, None].expand(-1, -1, 32, 32)"
+JOINED = "torch.cat([x, planes], dim=1)"
+JOIN_ROWS = (
+    (ONE_HOT, "F.one_hot(labels).to(x)", "The largest label of a batch decides how many planes there are: num_classes should."),
+    (ONE_HOT, "F.one_hot(labels, 10).to(x)", "10 is typed in where num_classes belongs."),
+    (ONE_HOT, "labels[:, None].to(x)", "The label goes in as one number. A class is a name, not a quantity: each class needs a plane of its own."),
+    (ONE_HOT, "2 * F.one_hot(labels, num_classes).to(x) - 1", "The planes hold -1 and 1: they should hold 0 and 1."),
+    (PLANES, "one_hot[:, None, None, :].expand(-1, 32, 32, -1).reshape(len(x), num_classes, 32, 32)", "A plane is not the same number everywhere: reshape moves no axis, so the classes run along the pixels."),
+    (ONE_HOT, "F.one_hot((labels + 1) % num_classes, num_classes).to(x)", "The planes are one off: plane 0 should be that of class 0."),
+    (ONE_HOT, "1 - F.one_hot(labels, num_classes).to(x)", "The planes are 0 at the class and 1 elsewhere: it should be the other way round."),
+    (PLANES, "one_hot", "What is joined to the image has two dimensions, as one_hot has: spread each of its numbers over a plane first."),
+    (PLANES, "one_hot[:, :, None, None]", "The planes are smaller than the image: each should be 32x32, as large as the image."),
+    (PLANES, "one_hot[:, None, :, None].expand(-1, -1, 32, 32)", "The classes stand in dimension 2, the height: they are channels, dimension 1."),
+    (PLANES, "one_hot[:, :, None].expand(-1, -1, 32, 32)", "one_hot has three dimensions when it is stretched: it needs four, (B, num_classes, 1, 1)."),
+    (PLANES, "one_hot.expand(-1, -1, 32, 32)", "one_hot has two dimensions when it is stretched: it needs four, (B, num_classes, 1, 1)."),
+    (PLANES, "one_hot.repeat(1, 1, 32, 32)", "one_hot has two dimensions when it is repeated: it needs four, (B, num_classes, 1, 1)."),
+    (PLANES, "one_hot.view(-1, num_classes, 32, 32)", "one_hot has too few numbers for 32x32 pixels: each of them should be repeated, not only given another shape."),
+    (JOINED, "torch.cat([planes, x], dim=1)", "The planes come first: the image should be channel 0, with the planes after it."),
+    (JOINED, "planes", "What comes back is the label planes alone, without the image."),
+    (JOINED, "x + planes", "The planes are added to the image: they should follow it, as channels of their own."),
+    (JOINED, "torch.cat([x, x * planes], dim=1)", "The planes hold the image: they should hold the label, 1 or 0 in every pixel."),
+    (JOINED, "torch.cat([x, planes])", "Image and planes are joined along dimension 0, the images of the batch: the channels are dimension 1."),
+    (JOINED, "torch.cat([x, planes], dim=3)", "Image and planes are joined along dimension 3, the width: the channels are dimension 1."),
+    (JOINED, "torch.cat([x[:, 0], planes], dim=1)", "The image has lost its channel: it should have four dimensions, as the planes have."),
+)  # fmt: skip
 
 
-class _StubEncoder(nn.Module):
-    def __init__(self, batch, latent_dim):
+def observe_decode(ConditionalVAE):
+    sizes = (8, 3, 10), (5, 7, 6), (1, 2, 4)  # images, D, K
+    cases = [(torch.randn(n, d).requires_grad_(), F.one_hot(torch.randint(k, (n,)), k).float()) for n, d, k in sizes]
+    for z, one_hot in cases:
+        decoder, after = StubDecoder(), untouched("decode", z=z, one_hot=one_hot)
+        images = ConditionalVAE(nn.Identity(), decoder).decode(z, one_hot)
+        yield from after()
+        yield holds(decoder.seen, "The decoder is never called: send z and the label through it.")
+        yield holds(len(decoder.seen) == 1, f"decode calls the decoder {times(len(decoder.seen))}: call it once.")
+        given, name = z_first(decoder.seen[0], one_hot), "What the decoder gets"
+        parts = {"z, as the decoder gets it,": z.shape[1], "The label, as the decoder gets it,": one_hot.shape[1]}
+        unit = "a row for each image, with the {} numbers of z and the {} of the label".format(*parts.values())
+        yield must(name, value_of(given), read_parts, unit, parts=parts)
+        made = isinstance(images, Tensor) and same(images, decoder(decoder.seen[0]))
+        yield holds(made, "decode does not return what the decoder makes of z and the label.")
+        yield holds(images.requires_grad, "The images that decode returns carry no gradient.")
+        yield from gradients(name, given, {"z": z})
+
+    far = ConditionalVAE(nn.Identity(), model.Decoder(1, 2, 6)).to("meta")
+    z, one_hot = torch.empty(2, 6, device="meta").tensor_split([2], dim=1)
+    yield from portable(ConditionalVAE, lambda: far.decode(z, one_hot))
+
+
+def z_first(given, one_hot):
+    """Return what the decoder gets with z before the label: either may come first."""
+    classes = one_hot.shape[1]
+    if isinstance(given, Tensor) and given.ndim == 2 and same(given[:, :classes], one_hot):
+        return torch.cat([given[:, classes:], given[:, :classes]], dim=1)
+    return given
+
+
+PAIR, ENCODE = "torch.cat([z, one_hot], dim=1)", "mu, logvar = self.encoder(x)"
+DECODE_ROWS = (
+    (PAIR, "z", "The decoder gets z without the label."),
+    (PAIR, "one_hot", "The decoder gets the label without z."),
+    (PAIR, "torch.cat([z, one_hot.argmax(1, keepdim=True)], dim=1)", "The label goes in as one number. A class is a name, not a quantity: keep it one-hot."),
+    (PAIR, "torch.cat([z, one_hot])", "z and the label are joined along the images, dimension 0: every image should keep one row, which grows."),
+    (PAIR, "z + one_hot", "z and the label are combined entry by entry, as by + or *: they should stand side by side."),
+    (PAIR, "z, one_hot", "The decoder takes one tensor: join z and the label before they go in."),
+)  # fmt: skip
+
+
+class NotingEncoder(StubEncoder):
+    """A stub that keeps what it is shown."""
+
+    def forward(self, x):
+        self.given = x
+        return super().forward(x)
+
+
+class SplittingDecoder(StubDecoder):
+    """A stub that takes codes and labels side by side: it keeps both apart, and triples the codes."""
+
+    def __init__(self, one_hot):
         super().__init__()
-        self.seen = []
-        self.mu = (2 * torch.randn(batch, latent_dim)).requires_grad_()
-        self.logvar = torch.empty(batch, latent_dim).uniform_(-2, 1).requires_grad_()
+        self.one_hot = one_hot
 
-    def forward(self, x, *more):
-        if more:
-            raise Wrong("The encoder takes x alone, which holds the label already, in its planes.")
-        self.seen.append(x)
-        return 1 * self.mu, 1 * self.logvar  # computed here, so that no_grad around the call shows
+    def forward(self, given):
+        code, self.label = z_first(given, self.one_hot).tensor_split([-self.one_hot.shape[1]], dim=1)
+        return super().forward(code)
 
 
-class _StubDecoder(nn.Module):
-    """Takes codes of any length, so that what it is given can be named; draws them as stripes."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def forward(self, z, *more):
-        if more:
-            raise Wrong("The decoder takes one row of numbers an image: join z and the label before they go in.")
-        self.seen.append(z)
-        if not isinstance(z, Tensor) or z.ndim != 2:
-            given = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"type {type(z).__name__}"
-            raise Wrong(f"The decoder is given something of {given}, where one row of numbers an image is expected.")
-        return torch.cat([z, -z], 1)[:, None, None]
-
-
-def _judge_decode(conditional_vae):
-    """Hold decode against z and the label side by side; the one may come before the other."""
-    for latent_dim, num_classes in ((3, 10), (7, 6)):
-        net, z = conditional_vae(_StubEncoder(8, latent_dim), _StubDecoder()), torch.randn(8, latent_dim)
-        one_hot = F.one_hot(torch.randint(num_classes, (8,)), num_classes).float()
-        intact = unchanged(z=z, one_hot=one_hot)
-        try:
-            got = net.decode(z, one_hot)
-        except RuntimeError as error:
-            if "Sizes of tensors must match" in str(error):
-                raise Wrong(
-                    f"In decode z, {tuple(z.shape)}, and the label, {tuple(one_hot.shape)}, are joined along the "
-                    "images: every image keeps one row, which grows."
-                ) from error
-            raise
-        intact()
-        _split(net, "decode", one_hot, z)
-        expect_tensor("decode(z, one_hot)", got, net.decoder(net.decoder.seen[0]).shape, "the decoder's images")
-        z.requires_grad_()
-        if not net.decode(z, one_hot).requires_grad:
-            raise Wrong("decode cuts z off from what is drawn: no gradient would reach the encoder.")
-
-
-def _split(net, name, one_hot, z=None):
-    """Return the code that the decoder was given beside the label; raise Wrong where the label is not there."""
-    seen = net.decoder.seen
-    if len(seen) != 1:
-        raise Wrong(f"{name} calls the decoder {len(seen)} times, where once is expected.")
-    given, (batch, classes) = seen[0], one_hot.shape
-    length = net.encoder.mu.shape[1]
-    wanted = f"the {length} numbers of z and the {classes} of the label are expected"
-    if given.shape == (batch, length):
-        raise Wrong(f"In {name} the decoder is given {length} numbers, z without the label, where {wanted}.")
-    if given.shape == (batch, classes) and same(given, one_hot):
-        raise Wrong(f"In {name} the decoder is given the label without z, where {wanted}.")
-    if given.shape == (batch, length + 1):
-        raise Wrong(f"In {name} the label goes in as one number: a class is a name, not a quantity; keep it one-hot.")
-    if given.shape != (batch, length + classes):
-        raise Wrong(f"In {name} the decoder is given a tensor of shape {tuple(given.shape)}, where {wanted}.")
-    for code, label in ((given[:, :length], given[:, length:]), (given[:, classes:], given[:, :classes])):
-        if same(label, one_hot) and (z is None or same(code, z)):
-            return code
-    part = "z" if same(given[:, length:], one_hot) or same(given[:, :classes], one_hot) else "the label"
-    raise Wrong(f"In {name} the decoder is given {length + classes} numbers, but {part} is not among them as it is.")
-
-
-def _judge_forward(conditional_vae):
-    batch, latent_dim, num_classes, noises = 40, 30, 12, []
-    x = torch.rand(batch, 1, 32, 32) * 2 - 1
-    x = join_labels(x, torch.randint(num_classes, (batch,)), num_classes)
-    one_hot = x[:, 1:, 0, 0]
-    for training in (False, True, True):
-        net = conditional_vae(_StubEncoder(batch, latent_dim), _StubDecoder()).train(training)
-        net.encoder.train(not training)  # the mode that counts is the model's own
-        intact = unchanged(x=x)
+def observe_forward(ConditionalVAE):
+    """Look at forward with the finished decode, whatever the answer's own does."""
+    whole = type("ConditionalVAE", (ConditionalVAE,), {"decode": model.ConditionalVAE.decode})
+    labels, seen = torch.randint(12, (64,)), {}
+    x = model.join_labels(2 * torch.rand(64, 1, 32, 32) - 1, labels, 12)
+    modes = [(False, True), (True, False), (True, True), (False, False)]  # of the model, of its encoder
+    parts = [(NotingEncoder(64, 32), SplittingDecoder(F.one_hot(labels, 12).float())) for _ in modes]
+    for (training, other), (encoder, decoder) in zip(modes, parts, strict=True):
+        net, after = whole(encoder, decoder).train(training), untouched("forward", x=x)
+        encoder.train(other)
         got = net(x)
-        intact()
-        if net.training is not training or net.encoder.training is training:
-            raise Wrong("forward changes the mode of the model: it should only read self.training.")
-        _name_encoder_input(net.encoder.seen, x)
-        z = _split(net, "forward", one_hot)
-        _name_code(z, net.encoder, training)
-        _name_returned(got, net)
-        noises.append(((z - net.encoder.mu) / (0.5 * net.encoder.logvar).exp()).detach())
-    if same(noises[1], noises[2], 1e-3):
-        raise Wrong("Two forwards in train mode draw the same noise: seed once, at the top of the notebook.")
+        yield from after()
+        calls = encoder.calls, len(decoder.seen)
+        called = f"forward calls the encoder {times(calls[0])} and the decoder {times(calls[1])}: call each once."
+        yield holds(calls == (1, 1), called)
+        left = net.training is training and encoder.training is other
+        yield holds(left, "forward changes the mode of the model: it should only read self.training.")
+        yield must("What the encoder gets", value_of(encoder.given), unit="the images with all their label planes")
+        beside = "In forward the decoder does not get one_hot, the label of each image, beside z: decode joins the two."
+        yield must("The label, as the decoder gets it,", value_of(decoder.label), beside)
+        seen[training, other] = got, decoder.seen[0], encoder
+    kinds = {mode: kind_of_code(z, encoder) for mode, (_, z, encoder) in seen.items()}
+    yield must("What is decoded", kinds, read_modes)
+    for mode in modes[:2]:
+        yield from observe_output(*seen[mode], "train" if mode[0] else "eval")
+    net = whole(model.Encoder(5, 2, 3), model.Decoder(1, 2, 7)).to("meta")
+    yield from portable(ConditionalVAE, lambda: net(torch.empty(2, 5, 32, 32, device="meta")))
 
 
-def _name_encoder_input(seen, x):
-    if len(seen) != 1:
-        raise Wrong(f"forward calls the encoder {len(seen)} times, where once is expected.")
-    given = seen[0]
-    if not isinstance(given, Tensor) or given.ndim != 4:
-        what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"type {type(given).__name__}"
-        raise Wrong(f"The encoder is given something of {what}, where images are expected.")
-    if torch.equal(given, x):
-        return
-    if same(given, x[:, :1]):
-        raise Wrong("The encoder sees the image without its label planes: so far only the decoder is told the label.")
-    if same(given, x[:, 1:]):
-        raise Wrong("The encoder sees the label planes without the image: what is it to encode?")
-    raise Wrong(
-        f"The encoder is given a tensor of shape {tuple(given.shape)} that is not x, {tuple(x.shape)}, as it came."
-    )
+FORWARD_ROWS = (
+    (ENCODE, "mu, logvar = self.encoder(x[:, :1])", "The encoder sees the image without its label planes: so only the decoder is told the label."),
+    (ENCODE, "mu, logvar = self.encoder(x[:, 1:])", "The encoder sees the label planes without the image: what is it to encode?"),
+    (ENCODE, "mu, logvar = self.encoder(one_hot)", "The encoder gets one_hot: it should get the images with all their label planes."),
+    (ENCODE, "mu, logvar = self.encoder(x, one_hot)", "The encoder takes one tensor: x holds the label already, in its planes."),
+    (ENCODE, "logvar, mu = self.encoder(x)", "mu and logvar have changed places: the encoder returns mu first, then logvar."),
+    (ENCODE, "mu = logvar = self.encoder(x)", "The encoder returns two tensors: give the first the name mu, the second the name logvar."),
+)  # fmt: skip
 
 
-def _name_code(z, encoder, training):
-    """Raise Wrong unless z is a sample in train mode, mu in eval mode."""
-    if not training:
-        if same(z, encoder.logvar):
-            raise Wrong("In eval mode logvar is decoded: the encoder gives mu first, then logvar.")
-        if not same(z, encoder.mu):
-            raise Wrong("In eval mode something other than mu is decoded: leave the line of z as it was.")
-        return
-    eps = ((z - encoder.mu) / (0.5 * encoder.logvar).exp()).detach()
-    if eps.mean().abs() > 0.2 or (eps.std() - 1).abs() > 0.15:
-        raise Wrong("In train mode something other than a sample of z is decoded: leave the line of z as it was.")
-    ends = [encoder.mu, encoder.logvar]
-    gradients = torch.autograd.grad(z.sum(), ends, allow_unused=True, retain_graph=True) if z.requires_grad else [None]
-    if any(gradient is None or not gradient.any() for gradient in gradients):
-        raise Wrong("No gradient reaches the encoder through z: is something detached, or under no_grad?")
+def observe_build(build_cvae):
+    sizes = {"width": 5, "latent_dim": 9, "num_classes": 6}, {"width": 3, "latent_dim": 4, "num_classes": 8}
+    for given in (*sizes, {"width": 2, "latent_dim": 3}):
+        net = build_cvae(**given)
+        kinds = {"model": model.ConditionalVAE, "encoder": model.Encoder, "decoder": model.Decoder}
+        for name, kind in kinds.items():
+            part = getattr(net, name, None) if name != "model" else net
+            yield holds(isinstance(part, kind), f"The {name} is {brief(part)}, where {brief(kind)} is expected.")
+        made = f"With {', '.join(f'{name}={value}' for name, value in given.items())} the"
+        first, last = net.encoder.conv1, net.decoder.conv4
+        encoder = first.in_channels, first.out_channels, net.encoder.conv_mu.out_channels
+        yield must(f"{made} encoder", f"Encoder{encoder}")
+        yield must(f"{made} decoder", f"Decoder{last.out_channels, last.in_channels, net.decoder.conv1.in_channels}")
 
 
-def _name_returned(got, net):
-    if not isinstance(got, tuple | list) or len(got) != 3:
-        raise Wrong(f"forward returns a {type(got).__name__}, where the three of recon, mu, logvar are expected.")
-    if not (same(got[1], net.encoder.mu) and same(got[2], net.encoder.logvar)):
-        raise Wrong("forward must return mu and logvar, in this order, as the encoder gives them.")
-    if not same(got[0], net.decoder(net.decoder.seen[0])):
-        raise Wrong("The first value of forward is not what the decoder makes of z and the label.")
-    if not (got[1].requires_grad and got[2].requires_grad):
-        raise Wrong("mu and logvar are cut off from the encoder, by detach or no_grad: then it learns nothing.")
-
-
-def _judge_build(answer):
-    cases = [(5, 9, 6), (3, 4, 8)]
-    nets = [answer(*case) for case in cases]
-    for net in nets:
-        if type(net).__name__ != "ConditionalVAE":
-            raise Wrong(f"build_cvae returns a {type(net).__name__}, where a ConditionalVAE is expected.")
-        for part, kind in (("encoder", Encoder), ("decoder", Decoder)):
-            if not isinstance(getattr(net, part, None), kind):
-                given = type(getattr(net, part, None)).__name__
-                raise Wrong(f"The {part} is of type {given}, where {kind.__name__} is expected.")
-    for part, read, want, known in _sizes():
-        have = [read(net) for net in nets]
-        wants = [want(*case) for case in cases]
-        for case, has, wanted in zip(cases, have, wants, strict=True):
-            given = "width={}, latent_dim={}, num_classes={}".format(*case)
-            seen = f"With {given} {part} {has}, where {wanted} is expected"
-            why = next((words for value, words in known if value(*case) == has), "")
-            if has != wanted and have[0] == have[1] and wants[0] != wants[1] and not why:
-                why = "use the arguments, no number"
-            if has != wanted:
-                raise Wrong(f"{seen}{': ' * bool(why)}{why}.")
-    if answer(2, 3).encoder.conv1.in_channels != 11:
-        raise Wrong("build_cvae without num_classes must use 10: keep the default in the first line.")
-    _run_built(nets[0], 6)
-
-
-def _sizes():
-    """What is read off a built network: words, how, what is expected of (width, D, K), and known wrong values."""
-    order = "the sizes are given in another order than channels, width, latent_dim"
-    alone = [(lambda w, d, k: 1, "that is the image alone, and only the decoder is told the label")]
-    alone += [(lambda w, d, k: k, "that leaves no room for the image, or for one of the label planes")]
-    alone += [(lambda w, d, k: w, order)]
-    grown = [(lambda w, d, k: d + k, "the code itself does not grow by the label")]
-    deaf = [(lambda w, d, k: d, "that is z alone, but the decoder is told the label as well")]
-    deaf += [(lambda w, d, k: k, "that is the label alone")]
-    deaf += [(lambda w, d, k: d + 1, "the label is one-hot, not one number")]
-    deaf += [(lambda w, d, k: d + k + 1, "the planes belong to the encoder, and the image does not go to the decoder")]
-    deaf += [(lambda w, d, k: d + 10, "use num_classes, no number")]
-    deaf += [(lambda w, d, k: w, order), (lambda w, d, k: 1, order)]
-    deaf += [(lambda w, d, k: d * k, "z and the label stand side by side: their sizes add up")]
-    turned = [(lambda w, d, k: d, order)]
-    planes = [(lambda w, d, k: 1 + k, "only the image is drawn, not its label planes")]
-    planes += [(lambda w, d, k: k, "only the image is drawn, not its label planes")]
-    return [
-        ("the encoder sees channels:", lambda n: n.encoder.conv1.in_channels, lambda w, d, k: 1 + k, alone),
-        (
-            "the encoder's first convolution has width",
-            lambda n: n.encoder.conv1.out_channels,
-            lambda w, d, k: w,
-            turned,
-        ),
-        ("the encoder gives codes of length", lambda n: n.encoder.conv_mu.out_channels, lambda w, d, k: d, grown),
-        ("the decoder takes codes of length", lambda n: n.decoder.conv1.in_channels, lambda w, d, k: d + k, deaf),
-        ("the decoder's last but one layer has width", lambda n: n.decoder.conv3.out_channels, lambda w, d, k: w, []),
-        ("the decoder draws channels:", lambda n: n.decoder.conv4.out_channels, lambda w, d, k: 1, planes),
-    ]
-
-
-def _run_built(net, num_classes):
-    x = join_labels(torch.rand(3, 1, 32, 32), torch.arange(3), num_classes)
-    recon, mu, _ = net.eval()(x)
-    expect_tensor("recon of the model built", recon, (3, 1, 32, 32), "one image each")
-    expect_tensor("mu of the model built", mu, (3, 9), "one code an image")
+ENCODER, DECODER = "Encoder(1 + num_classes, width, latent_dim)", "Decoder(1, width, latent_dim + num_classes)"
+BUILD_ROWS = (
+    (ENCODER, "Encoder(1, width, latent_dim)", "The encoder takes one channel, the image: so only the decoder is told the label."),
+    (ENCODER, "Encoder(num_classes, width, latent_dim)", "The encoder takes num_classes channels, which leaves no room for the image beside the label planes."),
+    (ENCODER, "Encoder(1 + num_classes, width, latent_dim + num_classes)", "The encoder's codes are as long as z and the label together: only what the decoder takes should grow."),
+    (ENCODER, "Encoder(11, width, latent_dim)", "11 is typed in: the number of channels depends on num_classes."),
+    (DECODER, "Decoder(1, latent_dim + num_classes, width)", "width and the length of the code have changed places in the decoder."),
+    (DECODER, "Decoder(1, width, latent_dim)", "The decoder takes latent_dim numbers, which is z alone: it gets the label as well."),
+    (DECODER, "Decoder(1, width, num_classes)", "The decoder takes num_classes numbers, which is the label alone: it gets z as well."),
+    (DECODER, "Decoder(1, width, latent_dim + 1)", "The decoder takes one number more than z has: the label is one-hot, num_classes numbers."),
+    (DECODER, "Decoder(1, width, latent_dim + 1 + num_classes)", "The decoder takes one number too many: z and the label go in, and the image does not."),
+    (DECODER, "Decoder(1, width, latent_dim + 10)", "10 is typed in where num_classes belongs."),
+    (DECODER, "Decoder(1 + num_classes, width, latent_dim + num_classes)", "The decoder draws the label planes as well: only the image is asked for."),
+)  # fmt: skip
 
 
 # 5.2 one handwriting a row
 
 
-def judge_handwriting(handwriting_grid):
-    for count, latent_dim, num_classes, training in ((4, 3, 10, True), (3, 5, 7, False), (1, 2, 4, True)):
-        net, z = _network(latent_dim, num_classes).train(training), torch.randn(count, latent_dim)
-        z.requires_grad_(training)
-        before, intact = copy.deepcopy(net.state_dict()), unchanged(z=z)
-        call = partial(handwriting_grid, net, z, *([] if num_classes == 10 else [num_classes]))
-        try:
-            got = call()
-        except (RuntimeError, ValueError, Wrong) as error:
-            _name_pairs(error, count, num_classes)
-            raise
-        intact()
-        _name_model_after(net, before, training)
-        shape = (count * num_classes, 1, 32, 32)
-        expect_tensor("handwriting_grid(model, z)", got, shape, "every code with every label", z.dtype)
-        if not same(got, call()):
-            raise Wrong("Two calls for the same codes give different images: nothing here is random.")
-        _name_grid(got, net, z.detach(), num_classes)
-        if got.requires_grad:
-            raise Wrong("The images carry a gradient: decode under torch.no_grad(), nobody trains here.")
-    net, z = _network(3, 10).double(), torch.randn(2, 3, dtype=torch.float64)
-    expect_tensor("handwriting_grid(model, z)", handwriting_grid(net, z), (20, 1, 32, 32), "images", torch.float64)
-    net, z = _network(3, 10).to("meta"), torch.empty(2, 3, device="meta")
-    on_meta(
-        lambda: handwriting_grid(net, z),
-        "handwriting_grid makes a tensor on the CPU and joins it to z, which fails as soon as z is on a GPU.",
-    )
+class WatchedCVAE(model.ConditionalVAE):
+    """A model that notes what is wrong with the shapes that it is to decode, where PyTorch would raise an error."""
 
-
-def _name_pairs(error, count, num_classes):
-    """Say why no grid came about, where PyTorch's words are about sizes only."""
-    if "channels" in str(error):
-        raise Wrong("The decoder is given the codes without the labels: model.decode takes both.") from error
-    if num_classes != 10:
-        raise Wrong(
-            f"What fits 10 classes fails with {count} codes and num_classes={num_classes}: use num_classes, no number."
-        ) from error
-    if "must be smaller than num_classes" in str(error):
-        raise Wrong("labels holds numbers that are no class: the classes are 0 to num_classes - 1.") from error
-
-
-class _StrictVAE(ConditionalVAE):
-    """Says what is wrong with the codes or the labels that it is to decode, before PyTorch does."""
+    misfit = ""
 
     def decode(self, z, one_hot):
-        latent_dim, num_classes = self.encoder.conv_mu.out_channels, self.encoder.conv1.in_channels - 1
-        shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (z, one_hot)]
-        if shapes != [(len(z), latent_dim), (len(z), num_classes)]:
-            wanted = f"(rows, {latent_dim}) and (rows, {num_classes}) are expected, a row for every pair of the two"
-            raise Wrong(
-                f"model.decode gets codes of shape {shapes[0]} and labels of shape {shapes[1]}, where {wanted}."
-            )
-        return super().decode(z, one_hot)
+        wide = self.encoder.conv_mu.out_channels, self.encoder.conv1.in_channels - 1
+        shapes = [tuple(part.shape) if isinstance(part, Tensor) else brief(part) for part in (z, one_hot)]
+        if shapes == [(len(z), wide[0]), (len(z), wide[1])]:
+            return super().decode(z, one_hot)
+        wanted = f"(rows, {wide[0]}) and (rows, {wide[1]}) are expected, with a row for every pair"
+        self.misfit = f"model.decode gets codes of shape {shapes[0]} and labels of shape {shapes[1]}, where {wanted}."
+        return torch.zeros(1)
 
 
-def _network(latent_dim, num_classes):
-    """Build a small ConditionalVAE that has seen one batch, so that train and eval mode differ."""
-    plain = build_cvae(2, latent_dim, num_classes)
-    net = _StrictVAE(plain.encoder, plain.decoder)
-    with torch.no_grad():
-        net(join_labels(torch.rand(num_classes, 1, 32, 32), torch.arange(num_classes), num_classes))
-        for weight in net.decoder.parameters():
-            weight.mul_(3)  # an untrained decoder would draw the same grey for all codes
-    return net
+def observe_grid(handwriting_grid):
+    cases = []
+    for count, latent_dim, classes, training in ((4, 3, 10, True), (3, 5, 7, False), (1, 2, 4, True)):
+        decoder = WatchedDecoder(latent_dim + classes)
+        net = rough(WatchedCVAE(model.Encoder(1 + classes, 2, latent_dim), decoder)).train(training)
+        cases.append((net, torch.randn(count, latent_dim), () if classes == 10 else (classes,)))
+    for net, z, classes in cases:
+        before, notes = (net.training, copy.deepcopy(net.state_dict())), net.decoder.notes
+        after = untouched("handwriting_grid", z=z)
+        images = handwriting_grid(net, z, *classes)
+        yield from after()
+        yield holds(not net.misfit, net.misfit)
+        yield holds(notes, "The decoder is never called: decode the codes with model.decode.")
+        gets, wide = {brief(given) for given, _ in notes}, net.decoder.latent_dim
+        fits = all(isinstance(given, Tensor) and given.shape[1:] == (wide,) for given, _ in notes)
+        wanted = f"rows of {wide} numbers, a code and its label, are expected"
+        yield holds(fits, f"The decoder gets {' and '.join(gets)}, where {wanted}.")
+        if not (notes and fits):
+            return
+        yield clue("The pairs", pairs_in(torch.cat([given for given, _ in notes]), z), read_pairs, codes=len(z))
+        mixes = "The codes are decoded in train mode, where BatchNorm mixes the images: decode inside eval_mode(model)."
+        yield holds(not any(mode for _, mode in notes), mixes)
+        yield must("handwriting_grid(model, z)", value_of(images), None, "an image for every code with every label")
+        carries = "The images carry a gradient: decode under torch.no_grad(), because nobody trains here."
+        yield holds(not images.requires_grad, carries)
+        yield from model_afterwards(net, *before)
+
+    far, z = model.build_cvae(2, 3).to("meta"), torch.empty(2, 3, device="meta")
+    yield from portable(handwriting_grid, lambda: handwriting_grid(far, z))
 
 
-def _name_model_after(net, before, training):
-    """Raise Wrong unless the model is as it was, and gradients are on."""
-    if any(layer.training is not training for layer in net.modules()):
-        raise Wrong("The model is left in another mode: decode inside `with eval_mode(model):`, which restores it.")
-    if not all(torch.equal(before[key], value) for key, value in net.state_dict().items()):
-        raise Wrong("The model's weights or BatchNorm statistics are changed: decode in eval mode.")
-    if not all(weight.requires_grad for weight in net.parameters()):
-        raise Wrong("The model's weights are frozen for good: torch.no_grad() switches gradients off for a moment.")
-    if not torch.is_grad_enabled():
-        raise Wrong("Gradients stay switched off for whatever comes later: use `with torch.no_grad():`.")
+def pairs_in(given, z):
+    """Return the pairs (number of a code in z, label) that are decoded; None for a code that is not in z."""
+    codes, labels = given.tensor_split([z.shape[1]], dim=1)
+    known = [(code == z).all(1).nonzero().flatten().tolist() for code in codes]
+    return [(at[0] if at else None, int(label)) for at, label in zip(known, labels.argmax(1), strict=True)]
 
 
-def _name_grid(got, net, z, num_classes):
-    """Raise Wrong unless got is code after code, each with all classes in turn, decoded in eval mode."""
-    i = torch.arange(len(z) * num_classes)
-    across, down, block, part = i % num_classes, i // num_classes, i % len(z), i // len(z)
-    eye = torch.eye(num_classes)
+def read_pairs(got, want, codes):
+    """Say how the pairs that the decoder gets differ from those of the grid."""
+    classes = len(want) // codes
+    if len(got) != len(want):
+        return f"{len(got)} images are decoded, where {len(want)} are expected: {codes} codes, {classes} labels each."
+    if got == sorted(want, key=lambda pair: pair[1]):
+        return "The batch goes through all codes with label 0, then label 1: go through all labels, code by code."
+    at = next(at for at in range(len(want)) if got[at] != want[at])
+    given = "a code that is not in z" if got[at][0] is None else f"code {got[at][0]}"
+    wanted = "code {} with label {}".format(*want[at])
+    return f"In row {at} of the batch stands {given} with label {got[at][1]}, where {wanted} is expected."
 
-    def draw(codes, classes, training=False):
-        with torch.no_grad():
-            return copy.deepcopy(net).train(training).decode(z[codes], eye[classes])
 
-    if same(got, draw(down, across)):
-        return
-    mixed = "rows mix the handwritings: codes come as z_0, z_1, ... again and again, not each one's copies together"
-    turned = "The grid is turned: one digit a row, where one handwriting a row is expected"
-    name_mistake(
-        got,
-        draw(down, across),
-        [
-            (draw(down, across, True), "The images are decoded in train mode: BatchNorm then mixes them; eval first."),
-            (draw(block, across), f"The {mixed}."),
-            (draw(block, part), f"{turned}."),
-            (draw(down, part), "The labels stay the same while the codes do: along a row they should go through all."),
-            (draw(down, down % num_classes), "A whole row has one label: along a row the label should change."),
-            (draw(down, across.flip(0)), "The labels run backwards: class 0 comes first."),
-            (draw(down, (across + 1) % num_classes), "The labels are one off: class 0 comes first."),
-            (draw(0 * i, across), "Every row shows the first code: use all of z."),
-            (draw(down, 0 * i), "Every image has label 0: along a row the label should change."),
-        ],
-    )
-    bad = next(n for n in range(len(got)) if not same(got[n], draw(down, across)[n]))
-    pair = f"code {bad // num_classes} with label {bad % num_classes}"
-    raise Wrong(f"Image {bad} of the {len(got)} is not what model.decode makes of {pair}, which belongs there.")
+def model_afterwards(net, training, before):
+    """Yield whether the model is as it was, and gradients are on."""
+    kept = all(part.training is training for part in net.modules())
+    yield holds(kept, "The model is left in another mode than before: `with eval_mode(model):` restores it.")
+    intact = all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+    yield holds(intact, "The model's weights or averages are changed: leave the model as it is.")
+    only = "`with torch.no_grad():` switches gradients off for its block only."
+    learns = all(weight.requires_grad for weight in net.parameters())
+    yield holds(learns, f"The model's weights are frozen for good: {only}")
+    yield holds(torch.is_grad_enabled(), f"Gradients stay switched off after the function: {only}")
+    torch.set_grad_enabled(True)
+
+
+CODES, LABELS = "z.repeat_interleave(num_classes, dim=0)", "torch.arange(num_classes).repeat(len(z))"
+DECODED = "model.decode(codes, one_hot)"
+GRID_ROWS = (
+    (DECODED, "(model.decode(codes, one_hot) + 1) / 2", "The images are moved to the range 0 to 1: they should stay as the model decodes them."),
+    (LABELS, "torch.randint(num_classes, (len(codes),))", "The labels are drawn at random: every code needs each label once, in order."),
+    (CODES, "z.repeat(num_classes, 1)", "The rows mix the handwritings: the copies of each code should stand next to each other."),
+    (CODES, "z.repeat_interleave(num_classes)", "The codes are flattened to single numbers, as repeat_interleave does without dim=0."),
+    (CODES, "z.repeat_interleave(num_classes, dim=1)", "The codes are made longer: there should be more of them, each as long as before."),
+    (CODES, "z", "There are no more codes than in z: each of them is needed once for every label."),
+    (CODES, "z.repeat(num_classes)", "repeat takes a number for each dimension: z has two."),
+    (CODES, "z.repeat_interleave(10, dim=0)", "10 is typed in where num_classes belongs."),
+    (LABELS, "torch.arange(num_classes).repeat_interleave(len(z))", "The copies of each label stand together: along a row the labels should go through all classes."),
+    (LABELS, "torch.arange(num_classes)", "labels counts through the classes once: it should do so once for every code."),
+    (LABELS, "torch.arange(len(z)).repeat(num_classes)", "labels counts the codes: it should count the classes, once for every code."),
+    (LABELS, "torch.arange(len(z)).repeat_interleave(num_classes)", "labels counts the codes, so that a whole row has one label: along a row the label should change."),
+    (LABELS, "torch.arange(num_classes).repeat(num_classes)", "The labels are repeated num_classes times: repeat them once for every code."),
+    (LABELS, "torch.arange(10).repeat(len(z))", "10 is typed in where num_classes belongs."),
+    (LABELS, "torch.arange(1, num_classes + 1).repeat(len(z))", "Some labels are no class: the classes are 0 to num_classes - 1."),
+    (LABELS, "torch.arange(num_classes - 1).repeat(len(z))", "The last class has no label: arange leaves out its end by itself."),
+    (DECODED, "model.decode(codes, labels)", "model.decode gets the labels as numbers: it takes them one-hot."),
+    (DECODED, "model.decode(one_hot, codes)", "codes and one_hot have changed places: model.decode takes the code first, then the label."),
+    (DECODED, "model.decode(codes)", "model.decode gets the codes without the labels: it takes both."),
+    (DECODED, "model.decoder(codes)", "The decoder gets the codes without the labels: model.decode takes both."),
+    (DECODED, "model(codes)", "The model itself takes images: model.decode takes codes and labels."),
+    (f"images = {DECODED}", DECODED, "What model.decode returns is not kept: give it the name images."),
+)  # fmt: skip
 
 
 # 5.3 the probe
 
 
-def judge_classifier(fit_probe, accuracy):
-    _judge_fit(fit_probe)
-    _judge_accuracy(accuracy)
-
-
-def _judge_fit(answer):
-    for count, latent_dim, num_classes in ((1100, 5, 4), (45, 3, 10)):  # 1,100: more than the usual batches
+def observe_fit(fit_probe):
+    cases = []
+    for count, latent_dim, classes, steps in ((1100, 5, 4, 1), (45, 3, 12, 9)):  # 1,100: more than the usual batches
         codes = torch.randn(count, latent_dim)
-        labels = (codes @ torch.randn(latent_dim, num_classes)).argmax(1)
-        start, returned = nn.Linear(latent_dim, num_classes), []
-        intact = unchanged(codes=codes, labels=labels)
-        got = _trail(start, lambda probe: returned.append(answer(probe, codes, labels, 9)))  # noqa: B023
-        intact()
-        if not isinstance(returned[0], nn.Module):
-            raise Wrong(f"fit_probe returns a {type(returned[0]).__name__}, where the probe is expected.")
-        _name_fitted(got, start, codes, labels, num_classes)
+        labels = (codes @ torch.randn(latent_dim, classes)).argmax(1) % (classes - 1)  # the last class does not occur
+        network = nn.Sequential(nn.Linear(latent_dim, 6), nn.ReLU(), nn.Linear(6, classes))
+        cases += [(probe, codes, labels, steps) for probe in (network, nn.Linear(latent_dim, classes))]
+    for probe, codes, labels, steps in cases:
+        pulls, grads = watch(probe)
+        start = nn.utils.parameters_to_vector(probe.parameters())
+        after = untouched("fit_probe", codes=codes, labels=labels)
+        result = fit_probe(probe, codes, labels, steps)
+        yield from after()
+        yield holds(result is probe, f"fit_probe returns {brief(result)}, where the probe it is given is expected.")
+        reached = min(len(one) for one in grads.values())
+        said = f"With steps={steps} the probe's weights get {reached} gradients: one in each step is expected."
+        yield holds(reached == steps, said)
+        used = min(sum(int(pull.any(1).sum()) for pull in pulls[: len(pulls) // steps]), len(codes))
+        said = f"In the first step {used} of the {len(codes)} codes count in the loss: all should."
+        yield clue("The codes", used, said)
+        first = torch.cat([one[0].flatten() for one in grads.values()])
+        yield must("The gradient of the loss in the first step", first, read_first)
+        moved = nn.utils.parameters_to_vector(probe.parameters()) - start
+        yield must("The change of the probe's weights", moved.detach())
+    far, codes, labels = nn.Linear(3, 4, device="meta"), *torch.empty(2, 5, 3, device="meta")
+    yield from portable(fit_probe, lambda: fit_probe(far, codes, labels[:, 0].long(), 1))
 
 
-def _trail(start, train):
-    """Train a copy of start; return its weights after it, and the gradients of the last step, which Adam rescales."""
-    probe, last = copy.deepcopy(start), {}
+def watch(probe):
+    """Return the gradients that will reach a probe's scores, [...], and its weights, {name: [...]}, as they come."""
+    pulls, grads, run = [], {}, probe.forward
+
+    def forward(codes):
+        scores = run(codes)
+        if scores.requires_grad:
+            scores.register_hook(pulls.append)
+        return scores
+
+    probe.forward = forward
     for name, weight in probe.named_parameters():
-        last[name] = torch.zeros_like(weight)
-        weight.register_hook(partial(last.__setitem__, name))
-    train(probe)
-    return torch.cat([part.detach().flatten() for part in (*probe.parameters(), *last.values())])
+        grads[name] = []
+        weight.register_hook(lambda grad, name=name: grads[name].append(grad.clone()))
+    return pulls, grads
 
 
-def _name_fitted(got, start, codes, labels, num_classes):
-    """Raise Wrong unless the probe went where a few steps down the cross-entropy lead to."""
-
-    def fitted(loss_of):
-        def train(probe):
-            optimizer = torch.optim.Adam(probe.parameters(), lr=0.02)
-            for _ in range(9):
-                optimizer.zero_grad()
-                loss_of(probe(codes)).backward()
-                optimizer.step()
-
-        return _trail(start, train)
-
-    right = fitted(lambda scores: F.cross_entropy(scores, labels))
-    name_mistake(got, right, [(fitted(loss_of), hint) for loss_of, hint in wrong_losses(labels, num_classes)])
-    weights, gradients = got.chunk(2)
-    if not same(weights, right.chunk(2)[0]):
-        raise Wrong("The probe's weights are not where the cross-entropy of all codes, step by step, leads them.")
-    if not same(gradients, right.chunk(2)[1]):
-        times = (gradients.norm() / right.chunk(2)[1].norm()).item()
-        raise Wrong(f"The loss is not the mean cross-entropy, but about {times:.3g} times that.")
+def read_first(got, want):
+    said = relation(got, want)
+    seen = f"its gradient is {said}" if said else "it has another gradient"
+    return f"The loss is not the mean cross-entropy of the scores and the labels: in the first step {seen}."
 
 
-def _judge_accuracy(answer):
-    for count, num_classes in ((230, 7), (1100, 12)):
-        scores, labels = torch.randn(count, num_classes), torch.randint(num_classes, (count,))
-        labels[: count // 2] = scores[: count // 2].argmax(1)
-        labels[count // 2 : count // 2 + 3] = scores[count // 2 : count // 2 + 3].argmin(1)
+LOSS, TARGET = "F.cross_entropy(probe(codes), labels)", "F.one_hot(labels, probe(codes).shape[1]).float()"
+FIT_ROWS = (
+    (LOSS, "F.cross_entropy(probe(codes).softmax(1), labels)", "The scores go through a softmax twice: cross_entropy applies it itself."),
+    (LOSS, "F.cross_entropy(probe(codes).softmax(0), labels)", "The scores go through a softmax over the codes first: cross_entropy takes them as they are."),
+    (LOSS, "F.nll_loss(F.log_softmax(probe(codes), dim=0), labels)", "The softmax runs along the codes: it should run over the classes of each code, dim=1."),
+    (LOSS, "F.cross_entropy(probe(codes), labels, label_smoothing=0.1)", "The labels are smoothed: take the cross-entropy without label_smoothing."),
+    (LOSS, "F.cross_entropy(probe(codes).sigmoid(), labels)", "The scores go through a sigmoid first: cross_entropy takes them as they are."),
+    (LOSS, "F.cross_entropy(probe(codes).argmax(1), labels)", "cross_entropy gets one number for each code: it takes the scores, one for each class."),
+    (LOSS, "F.cross_entropy(labels, probe(codes))", "cross_entropy gets the labels first: it takes the scores, then the labels."),
+    (LOSS, "F.cross_entropy(codes, labels)", "backward finds no way from the loss to the probe: the loss should be made of its scores, without .detach() or argmax between."),
+    (LOSS, "F.cross_entropy(probe(codes), labels.float())", "The labels are floats: cross_entropy takes them as whole numbers."),
+    (LOSS, "F.cross_entropy(probe(codes), labels[:, None])", "cross_entropy takes the labels as they are, (N,), one whole number for each code."),
+    (LOSS, "F.cross_entropy(probe(codes), F.one_hot(labels, len(probe.weight)).float())", "Only a linear probe has a weight, and the notebook also fits a network: cross_entropy takes the labels as they are."),
+    (LOSS, 'F.cross_entropy(probe(codes), labels, reduction="sum")', "The cross-entropy is summed over the codes: take the mean."),
+    (LOSS, 'F.cross_entropy(probe(codes), labels, reduction="none")', "The loss is more than one number: take the mean over the codes."),
+    (LOSS, f"-{LOSS}", "The loss has the wrong sign: training makes a loss as small as it can."),
+    (LOSS, f"{LOSS} / steps", "The loss is divided by the number of steps: every step takes it as it is."),
+    (LOSS, "F.nll_loss(probe(codes), labels)", "nll_loss takes logarithms of probabilities, and gets scores: cross_entropy takes scores."),
+    (LOSS, "F.nll_loss(probe(codes).softmax(1), labels)", "nll_loss takes logarithms of probabilities, and gets the probabilities themselves."),
+    (LOSS, f"F.mse_loss(probe(codes), {TARGET})", "The loss is the squared error, where the cross-entropy is expected."),
+    (LOSS, f"F.binary_cross_entropy_with_logits(probe(codes), {TARGET})", "The loss asks yes or no for every class by itself: cross_entropy asks for one class out of several."),
+)  # fmt: skip
+
+
+def observe_accuracy(accuracy):
+    cases = []
+    for count, classes in ((230, 7), (1100, 12), (1, 4), (9, 9)):
+        scores, labels, right = torch.randn(count, classes), torch.randint(classes, (count,)), 1 + count // 3
         scores[0, 2] = 9  # the highest of all
-        right = (scores.argmax(1) == labels).float().mean().item()
-        try:
-            got = answer(lambda codes: scores, torch.randn(count, 4), labels)  # noqa: B023
-        except RuntimeError as error:
-            if "must match the size" in str(error):
-                raise Wrong(
-                    f"predicted does not hold one class for each of the {count} codes: what is taken from the scores, "
-                    f"{tuple(scores.shape)}, and along which dimension?"
-                ) from error
-            raise
-        if isinstance(got, Tensor) and got.numel() == 1:
-            got = got.item()
-        if isinstance(got, bool) or not isinstance(got, float | int):
-            what = f"a tensor of shape {tuple(got.shape)}" if isinstance(got, Tensor) else f"a {type(got).__name__}"
-            raise Wrong(f"accuracy returns {what}, where one number from 0 to 1 is expected.")
-        lowest = (scores.argmin(1) == labels).float().mean().item()
-        overall = (scores.argmax() == labels).float().mean().item()
-        crossed = (scores.argmax(1, keepdim=True) == labels).float().mean().item()
-        seen = f" (it gives {got:.4g}, not {right:.4g})."
-        known = [
-            (right * count, "accuracy returns how many codes are right, where their share is expected"),
-            (100 * right, "accuracy returns per cent, where a share from 0 to 1 is expected"),
-            (1 - right, "accuracy returns the share of codes that are wrong"),
-            (lowest, "The class with the lowest score is taken, where the highest is expected"),
-            (right * count / num_classes, "The number of codes that are right is divided by that of the classes"),
-            (right * count / 1000, "The number of codes that are right is divided by 1000: use len(labels), no number"),
-            (overall, "The place of the highest score of all is taken: look along the classes, code by code"),
-            (crossed, "Each prediction is compared with every label: predicted must have one dimension, as labels has"),
-            (0, "No code at all counts as right: compare the class, not the score, with the label, and round nothing"),
-        ]
-        for value, hint in known:
-            if abs(got - value) < 1e-5 < abs(got - right):
-                raise Wrong(hint + seen)
-        if abs(got - right) > 1e-5:
-            raise Wrong(f"accuracy is not the share of codes whose predicted class is their label{seen}")
+        labels[:right], labels[right : right + 9] = scores[:right].argmax(1), scores[right : right + 9].argmin(1)
+        cases.append((scores, torch.randn(count, 4), labels))
+    for scores, codes, labels in cases:
+        after = untouched("accuracy", scores=scores, codes=codes, labels=labels)
+        share = accuracy(lambda given: scores, codes, labels)  # noqa: B023
+        yield from after()
+        number = isinstance(share, int | float) or (isinstance(share, Tensor) and share.numel() == 1)
+        right = int((scores.argmax(1) == labels).sum())
+        yield must(f"accuracy for {right} right codes of {len(codes)}", float(share) if number else value_of(share))
+    far, labels = torch.empty(5, 3, device="meta"), torch.empty(5, dtype=torch.long, device="meta")
+    yield from portable(accuracy, lambda: accuracy(lambda given: far, far, labels))
 
 
-LABEL = (join_labels, ConditionalVAE, build_cvae)
-REMINDERS = {
-    "5.1": "one-hot the labels, spread each number over a plane, put the planes behind the image; the encoder gets all "
-    "channels, the decoder z and the one-hot side by side; so both are built for that many more.",
-    "5.2": "every code stands once beside each label, all of the first code's first; decode in eval mode, without "
-    "gradients.",
-    "5.3": "cross_entropy takes the scores as they come and the labels; the accuracy is how often the class with the "
-    "highest score is the label, divided by how many there are.",
-}
+PREDICTED, SHARE = "scores.argmax(dim=1)", "(predicted == labels).float().mean().item()"
+ACCURACY_ROWS = (
+    (PREDICTED, "scores.argmax(dim=0)", "predicted has one entry for each class, as when argmax looks along the codes: it should have one for each code."),
+    (PREDICTED, "(scores.softmax(dim=1) > 0.5).int().argmax(dim=1)", "A class counts only with more than one half of the probability: the highest score counts, however low."),
+    (SHARE, "torch.stack([(predicted == labels)[labels == k].float().mean() for k in labels.unique()]).mean().item()", "The shares of the classes are averaged: every code should count the same."),
+    (PREDICTED, "scores.argmax()", "The place of the highest score of all is taken: look along the classes, for each code."),
+    (PREDICTED, "scores.argmin(dim=1)", "The class with the lowest score is taken: take the one with the highest."),
+    (PREDICTED, "scores.argmax(dim=1, keepdim=True)", "predicted has shape (N, 1), so each is compared with every label: it needs the shape of labels, (N,)."),
+    (PREDICTED, "scores.max(dim=1).values", "No code counts as right: predicted should hold classes, the places of the highest scores, and not scores."),
+    (PREDICTED, "scores.max(dim=1)", "predicted is no tensor. max with a dim, for one, returns two of them, the scores and their places."),
+    (PREDICTED, "scores.argmax(dim=1) == labels", "predicted is True or False for each code: it should be a class, which the last line compares with the label."),
+    (PREDICTED, "scores", "The labels are compared with a number for every class: predicted should hold one class for each code."),
+    (SHARE, "(predicted == labels).mean().item()", "True and False have no mean: turn them into numbers first."),
+    (SHARE, f"100 * {SHARE}", "accuracy returns per cent, where a share from 0 to 1 is expected."),
+    (SHARE, "(predicted == labels).sum().item()", "accuracy returns how many codes are right, where their share is expected."),
+    (SHARE, "(predicted != labels).float().mean().item()", "accuracy returns the share of codes that are wrong, where that of the right ones is expected."),
+    (SHARE, "(predicted == labels).sum().item() / scores.shape[1]", "The number of codes that are right is divided by the number of classes: divide by that of the codes."),
+    (SHARE, "(predicted == labels).sum().item() / 1000", "The number of codes that are right is divided by 1000: divide by the number of codes."),
+    (SHARE, "(predicted == labels).sum().item() // len(labels)", "accuracy returns 0 as soon as one code is wrong: // rounds down, and all() asks about all codes at once."),
+)  # fmt: skip
+
 
 check = Check(
     {
-        "5.1": Exercise("the label in encoder and decoder", 15, judge=judge_conditional, finished=LABEL),
-        "5.2": Exercise("one handwriting a row", 8, judge=judge_handwriting, finished=(latent.handwriting_grid,)),
-        "5.3": Exercise("the probe", 7, judge=judge_classifier, finished=(metrics.fit_probe, metrics.accuracy)),
-    },
-    REMINDERS,
-)
+        "5.1": Exercise("the label in encoder and decoder", 15, (
+            Lesson(model.join_labels, observe_join, JOIN_ROWS, "Write each label one-hot. Spread each of its numbers over a plane, and put the planes behind the image."),
+            Lesson(model.ConditionalVAE, observe_decode, DECODE_ROWS, "Put z and the one-hot label side by side, one row for each image. Send that through the decoder.", "decode"),
+            Lesson(model.ConditionalVAE, observe_forward, FORWARD_ROWS, "The encoder gets all channels, the image and its label planes. It returns mu and logvar.", "forward"),
+            Lesson(model.build_cvae, observe_build, BUILD_ROWS, "The encoder takes a channel more for every class. The decoder takes a number more for every class."),
+        )),
+        "5.2": Exercise("one handwriting a row", 8, (
+            Lesson(latent.handwriting_grid, observe_grid, GRID_ROWS, "Every code stands beside each label once, all pairs of the first code first. Decode in eval mode and without gradients."),
+        )),
+        "5.3": Exercise("the probe", 7, (
+            Lesson(metrics.fit_probe, observe_fit, FIT_ROWS, "Give cross_entropy the scores as the probe makes them, and the labels."),
+            Lesson(metrics.accuracy, observe_accuracy, ACCURACY_ROWS, "Take the class with the highest score of every code. Compare it with the label, and average."),
+        )),
+    }
+)  # fmt: skip

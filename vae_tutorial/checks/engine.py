@@ -122,10 +122,10 @@ def judge(lesson, answer, taught, seed=0):
     if not same_musts(got, want):
         sentence, how = name_mistake(lesson, answer, got, want, seed)
         raise Wrong(
-            with_suspect(sentence, answer), "crashed" if got[-1].kind == "error" and got[-1].at else "wrong", how
+            with_suspect(sentence, answer, lesson.finished), "crashed" if got[-1].kind == "error" and got[-1].at else "wrong", how
         )
     both = zip(without_clues(got), without_clues(want), strict=True)
-    return [remark_on(g, answer) for g, w in both if g.remark and not alike(g.value, w.value)]
+    return [remark_on(g, answer, lesson.finished) for g, w in both if g.remark and not alike(g.value, w.value)]
 
 
 def name_mistake(lesson, answer, got, want, seed):
@@ -247,11 +247,11 @@ def read(given, wanted):
     return given.read(given.value, wanted.value, **given.given)
 
 
-def with_suspect(sentence, answer):
+def with_suspect(sentence, answer, finished):
     """Add to a sentence which line of the answer it may be about, where it names none."""
     for words, pattern, otherwise in SUSPECTS:
         if words in sentence.lower():
-            line = find_line(answer, pattern)
+            line = find_line(answer, pattern, finished)
             told = line and f"ine {line[0]}" in sentence
             return (
                 sentence
@@ -263,8 +263,8 @@ def with_suspect(sentence, answer):
     return sentence
 
 
-def remark_on(seen, answer):
-    line = find_line(answer, seen.pattern) if seen.pattern else None
+def remark_on(seen, answer, finished):
+    line = find_line(answer, seen.pattern, finished) if seen.pattern else None
     line = line or (seen.value if isinstance(seen.value, tuple) else None)
     return f"Line {line[0]}, `{line[1]}`: {seen.remark}" if line else seen.remark
 

@@ -255,8 +255,8 @@ def observe_slerp(slerp):
         finite = isinstance(got, Tensor) and bool(got.isfinite().all())
         seen = "nan or inf" if isinstance(got, Tensor) else brief(got)
         yield holds(finite, f"For {kind} slerp gives {seen}, where the straight line is expected.")
-        along = finite and got.shape == (9, len(start)) and walks(got, start, end, kind.endswith("direction"))
-        yield holds(along, f"For {kind} the path does not lead along the straight line from start to end.")
+        along = finite and got.shape == (9, len(start)) and walks(got, start, end, kind != "a code of 0")
+        yield holds(along, f"For {kind} the path does not lead from start to end on the straight line in even steps.")
     meta, double = torch.empty(3, device="meta"), torch.tensor([1.0, 2.0, 3.0]).double()
     yield from portable(slerp, lambda: imagined(slerp, meta, meta, 4), lambda: slerp(double, double.flip(0), 4))
 
@@ -286,19 +286,20 @@ def ends_of_arcs():
 def ends_of_lines():
     """Yield pairs of codes between which no arc is singled out, enough of them for every way of rounding."""
     for a in torch.randn(8, 7):
-        yield from (("codes in the same direction", a, 2.5 * a), ("opposite codes", a, -a), ("equal codes", a, a))
+        yield from (("codes in the same direction", a, 2.5 * a), ("opposite codes", a, -3 * a), ("equal codes", a, a))
         yield from (("a code of 0", 0 * a, a), ("a code of 0", a, 0 * a))
     a = torch.tensor([0.0, 3.0, 0.0])  # of which the cosine is -1 or 1 without any rounding
     yield from (("opposite codes", a, -a), ("codes in the same direction", a, 2 * a))
 
 
 def walks(path, start, end, evenly):
-    """Tell whether a path leads from start to end along the line, never back, and perhaps in even steps."""
-    way = (end - start) / (end - start).norm().clamp(min=1e-6)
+    """Tell whether a path leads from start to end on the straight line, never back, and perhaps in even steps."""
+    if evenly:
+        return same(path, latent.interpolate(start, end, 9), 1e-2)
+    way = (end - start) / (end - start).norm()
     along = (path - start) @ way
     straight = (path - start - along[:, None] * way).abs().max() < 1e-2 and along.diff().min() > -1e-2
-    there = same(path[0], start, 1e-2) and same(path[-1], end, 1e-2)
-    return bool(straight and there and (not evenly or same(path, latent.interpolate(start, end, 9), 1e-2)))
+    return bool(straight and same(path[0], start, 1e-2) and same(path[-1], end, 1e-2))
 
 
 def read_angle(got, want):
@@ -335,6 +336,7 @@ ARC_ROWS = (
     (ANGLE, "cosine", "The cosine stands where the angle belongs: acos makes an angle of it."),
     (ANGLE, "math.acos(cosine)", "math.acos gives a plain number, but torch.sin takes a tensor: use torch.acos."),
     (ANGLE, f"torch.rad2deg({ANGLE})", "The angle is in degrees: torch.sin takes radians."),
+    (ANGLE, "torch.acos(cosine.clamp(0, 1))", "The cosine is cut off below 0, but it goes down to -1, where the codes are opposite."),
     (ANGLE, "torch.acos(cosine).clamp(-1, 1)", "The angle is cut off: it is the cosine that must lie between -1 and 1."),
     (ARC, ARC.replace(" / torch.sin(omega)", ""), "The division by sin(omega) is missing."),
     (ARC, ARC.replace("/ torch.sin(omega)", "/ omega"), "The sum is divided by omega, where sin(omega) belongs."),
@@ -439,6 +441,7 @@ DIRECTION_ROWS = (
     (HIGH, "own_values > values.median()", "The classes are split at the median of all values: split each class at its own."),
     (HIGH, "own_values > own_values.median(dim=0)", "median gives a pair, the values and their indices, when it gets a dim: without one it gives the number alone."),
     (HIGH, "own_values < own_values.median()", "The low values are taken for the high ones."),
+    (AVERAGE, f"F.normalize({AVERAGE}, dim=0)", "The direction is scaled to length 1: return the mean of the differences as long as it is."),
     (DIFFERENCE, "own_codes[~high].mean(dim=0) - own_codes[high].mean(dim=0)", "The direction leads from the high codes to the others: the sign is wrong."),
     (DIFFERENCE, "own_codes[high].mean(dim=0) - own_codes.mean(dim=0)", "The mean of the whole class is subtracted: subtract that of its other codes."),
     (DIFFERENCE, "own_codes[high].sum(dim=0) - own_codes[~high].sum(dim=0)", "The codes are added up, but not divided by how many there are: take means."),
@@ -497,6 +500,10 @@ PCA_ROWS = (
     (COVARIANCE, "centred @ centred.T / (len(codes) - 1)", "The covariance is (N, N), of codes with codes: it should be (D, D), of dimensions with dimensions."),
     (COMPONENTS, "vectors.flip(0)[:k]", COLUMNS),
     (COMPONENTS, "vectors[:k]", COLUMNS),
+    (COMPONENTS, "vectors.flip(1)[:k]", COLUMNS),
+    (COMPONENTS, "vectors.T.flip(0)[:2]", "2 is typed in where k belongs."),
+    (COMPONENTS, "centred @ vectors.flip(1)[:, :k]", "These are the codes along the directions: the directions themselves are expected."),
+    ("values.flip(0)[:k]", "values.flip(0)[:k] / values.sum()", "The variances are divided by their sum: return the variances themselves, not their shares."),
     ("return components, variances", "return variances, components", "components and variances have changed places in the return."),
 )  # fmt: skip
 

@@ -36,6 +36,8 @@ CRASHES = {
     r"RecursionError": "calls itself without end: does a name of torch's mean your own function here?",
     r"UnboundLocalError: .* '(\w+)'": r"uses {0} before {0} has a value here: a name that is assigned anywhere in a "
     "function is the function's own. Give the result another name.",
+    r"must be tuple of Tensors, not Tensor": "takes its tensors as one list or tuple: put them in brackets.",
+    r"stack expects each tensor to be equal size": "stacks along a new dimension: cat joins along one that is there.",
     r"does not require grad": "has no graph to go back through: is something detached, or under no_grad?",
     r"graph a second time": "goes back through a graph that was used already: one backward a step.",
     r"in-place operation": "changes its input in place, as functions that end in _ do, but it is still needed as it was.",
@@ -193,15 +195,16 @@ def _blank_name(statement):
     return "the returned value" if isinstance(statement, ast.Return) else f"line {statement.lineno}"
 
 
-def find_line(answer, pattern):
-    """Return (number, text) of the first line of an answer that matches a pattern; None if none does."""
+def find_line(answer, pattern, finished):
+    """Return (number, text) of the first line that matches a pattern and is not the finished version's, or None."""
+    given = {line.strip() for line in inspect.getsource(finished).splitlines()}
     for function in functions_of(answer):
         lines, first = source_of(function), function.__code__.co_firstlineno
         first += (function.__doc__ or "").count("\n") + 2 if function.__doc__ else 1
         last = max((line for _, _, line in function.__code__.co_lines() if line), default=first)
         for number in range(first, min(last, len(lines)) + 1):
             code = lines[number - 1].partition("#")[0]
-            if re.search(pattern, code) and "import " not in code:
+            if re.search(pattern, code) and "import " not in code and lines[number - 1].strip() not in given:
                 return number, lines[number - 1].strip()
     return None
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vae_tutorial import latent, loss, model, train
 from vae_tutorial.checks import Check, Exercise
-from vae_tutorial.checks.comparing import alike, brief, difference, relation, same, times
+from vae_tutorial.checks.comparing import brief, difference, relation, same, times
 from vae_tutorial.checks.engine import Lesson, clue, holds, must, should
 from vae_tutorial.checks.looking import (
     StubDecoder,
@@ -19,12 +19,16 @@ from vae_tutorial.checks.looking import (
     fit,
     formula,
     gradients,
+    kind_of_code,
     named,
     noise,
+    noise_in,
+    observe_output,
     own_generator,
     portable,
     ratio,
     read_draw,
+    read_modes,
     read_noise,
     read_total,
     refused,
@@ -346,10 +350,6 @@ def observe_reparameterize(reparameterize):
     yield from portable(reparameterize, lambda: reparameterize(meta, meta), lambda: reparameterize(double, double))
 
 
-def noise_in(z, mu, logvar):
-    return (z - mu) / (0.5 * logvar).exp()
-
-
 def far_noise(reparameterize, mu, logvar):
     mu, logvar = torch.full((1024, 16), mu), torch.full((1024, 16), logvar)
     return noise(noise_in(reparameterize(mu, logvar), mu, logvar))
@@ -397,67 +397,6 @@ def observe_vae(VAE):
     yield must("The noise of one pass less that of another", noise((one - other) / 2**0.5), twice)
     net = VAE(model.Encoder(1, 2, 4), model.Decoder(1, 2, 4)).to("meta").train()
     yield from portable(VAE, lambda: net(torch.empty(2, 1, 32, 32, device="meta")))
-
-
-def observe_output(got, z, encoder, mode):
-    """Yield what the VAE returned, and which gradients it carries."""
-    mu, logvar = encoder.mu, encoder.logvar
-    known = {"z": z, "recon": 3 * z + 1, "logvar": logvar, "mu": mu, "the variance": logvar.exp()}
-    three = isinstance(got, tuple | list) and len(got) == 3
-    # recon depends on chance: what is left of it without z does not
-    without_z = (got[0] - 3 * z, *got[1:]) if three and getattr(got[0], "shape", 0) == z.shape else got
-    yield from returned("forward", without_z, ("recon", "mu", "logvar"), known)
-    yield holds(same(got[0], 3 * z + 1), "recon is not what the decoder makes of z: return its output as it is.")
-    cut = (
-        f"No gradient goes from recon back to mu and logvar in {mode} mode: the encoder does not learn from the error."
-    )
-    yield holds(got[0].requires_grad, cut)
-    to_mu, to_logvar = torch.autograd.grad(got[0].sum(), (mu, logvar), allow_unused=True)
-    reached = to_mu is not None and same(to_mu, torch.full_like(to_mu, 3.0))
-    yield holds(reached, "No gradient goes through z to mu: the encoder does not learn from the reconstruction.")
-    if mode == "train":
-        reached = to_logvar is not None and same(to_logvar, 1.5 * (z - mu), 1e-3)
-        yield holds(
-            reached,
-            "No gradient goes through z to logvar: the encoder does not learn how wide to draw.",
-        )
-    out = "mu and logvar carry no gradient on the way out: the KL teaches the encoder nothing."
-    yield holds(got[1].requires_grad and got[2].requires_grad, out)
-
-
-def kind_of_code(z, encoder):
-    """Say what was decoded: "mu", "a sample", or a sentence about what else it is."""
-    mu, logvar = encoder.mu.detach(), encoder.logvar.detach()
-    if not isinstance(z, Tensor) or z.shape != mu.shape or z.dtype != mu.dtype:
-        return f"The decoder gets {brief(z)}, where z, of shape {tuple(mu.shape)}, is expected."
-    known = {"mu": mu, "logvar": logvar, "std": (0.5 * logvar).exp(), "exp(logvar), the variance,": logvar.exp()}
-    if kind := named(z, known):
-        return kind
-    right = noise(torch.randn(mu.shape), mu=mu, logvar=logvar)
-    if alike(noise(noise_in(z, mu, logvar), mu=mu, logvar=logvar), right):
-        return "a sample"
-    if alike(noise(noise_in(z, logvar, mu), mu=mu, logvar=logvar), right):
-        return "reparameterize gets logvar first: it should get mu, then logvar."
-    return read_draw(z, mu, logvar) or "z is neither mu nor a sample of q(z|x)."
-
-
-def read_modes(kinds, _):
-    """Say what is decoded in which mode of the model, from {(mode of the model, of its encoder): kind}."""
-    evaluated, trained = kinds[False, True], kinds[True, False]
-    if (kinds[False, False], kinds[True, True]) == ("mu", "a sample") and evaluated != "mu":
-        return "The mode is taken from another module than the VAE itself: self.training tells the VAE's mode."
-    if (evaluated, trained) == ("a sample", "mu"):
-        return "The two modes are mixed up: mu is decoded in train mode here, and a sample in eval mode."
-    if trained.endswith((".", "?")):
-        return f"In train mode {trained[0].lower()}{trained[1:]}"
-    if trained != "a sample":
-        why = ": without noise this is a plain autoencoder" if trained == "mu" else ""
-        return f"In train mode {trained} is decoded, where a sample of z is expected{why}."
-    if "noise" in evaluated:
-        return "In eval mode there is noise in what is decoded: mu itself is expected. self.training tells the mode."
-    if evaluated.endswith((".", "?")):
-        return f"In eval mode {evaluated[0].lower()}{evaluated[1:]}"
-    return f"In eval mode {evaluated} is decoded, where mu is expected: self.training tells the mode."
 
 
 CODE = "z = reparameterize(mu, logvar) if self.training else mu"
