@@ -25,7 +25,6 @@ SHARE = "(predicted == labels).float().mean().item()"
 # name: (exercise, text of the finished version, what a student wrote, what the sentence must hold)
 MISTAKES = {
     "JL added": ("5.1", JOINED, "torch.cat([x + planes[:, :1], planes], dim=1)", "The image, in channel 0, is"),
-    "JL to [-1, 1]": ("5.1", ONE_HOT, "2 * F.one_hot(labels, num_classes).to(x) - 1", "What stands in the planes is -1 at"),
     "JL stacked": ("5.1", JOINED, "torch.stack([x.expand_as(planes), planes], dim=1)", "has shape (5, 2, 10, 32, 32)"),
     "JL reversed": ("5.1", ONE_HOT, "F.one_hot(labels, num_classes).flip(0).to(x)", "the planes is right, but with the images in reverse order"),
     "JL in place": ("5.1", JOINED, "torch.cat([x.mul_(0.5), planes], dim=1)", "changes x in place"),
@@ -43,7 +42,6 @@ MISTAKES = {
     "CF cut at z": ("5.1", DRAWN, "z = reparameterize(mu, logvar).detach() if self.training else mu", "No gradient goes from recon back to mu"),
     "CF twice": ("5.1", ENCODE, "mu, logvar = self.encoder(x)[0], self.encoder(x)[1]", "calls the encoder twice and the decoder once"),
     "CF one value": ("5.1", "return self.decode(z, one_hot), mu, logvar", "return self.decode(z, one_hot)", "forward returns one value, where 3 are expected"),
-    "CB typed in": ("5.1", ENCODER, "Encoder(11, width, latent_dim)", "the encoder is Encoder(11, 5, 9), where Encoder(7, 5, 9) is expected"),
     "CB order": ("5.1", ENCODER, "Encoder(1 + num_classes, latent_dim, width)", "width and latent_dim in each other's place"),
     "CB plain VAE": ("5.1", "return ConditionalVAE(encoder", "return VAE(encoder", "The model is a VAE, where a ConditionalVAE is expected"),
     "HG turned": ("5.2", LABELS, f"{LABELS.replace('repeat', 'repeat_interleave')}; codes = z.repeat(num_classes, 1)", "The batch goes through all codes with label 0"),

@@ -35,7 +35,7 @@ MISTAKES = {
     "KL17 mean(0)": ("1.1", "kl_divergence(mu, logvar).mean()", "kl_divergence(mu, logvar).mean(0)", "kl is not one number, but has shape"),
     "KL17 mean(1)": ("1.1", "kl_divergence(mu, logvar).mean()", "kl_divergence(mu, logvar).mean(dim=1)", "kl is not one number, but has shape"),
     "KL19 bracket": ("1.1", KL, "-0.5 * 1 + logvar - mu.pow(2) - logvar.exp()", "-0.5 multiplies the 1 alone"),
-    "KL23 math": ("1.1", KL, "-0.5 * (1 + logvar - mu.pow(2) - math.exp(logvar))", "gives a whole tensor to something that takes one"),
+    "KL23 math": ("1.1", KL, "-0.5 * (1 + logvar - mu.pow(2) - math.exp(logvar))", "gives a whole tensor to what takes one number"),
     "KL27 variance": ("1.1", KL, "torch.distributions.kl_divergence(Normal(mu, logvar.exp()), Normal(0, 1))", "sigma^2 is used where sigma belongs, or logvar as"),
     "KL half": ("1.1", KL, "-(1 + logvar - mu.pow(2) - logvar.exp())", "kl_divergence is 2 times the right value"),
     "KL std": ("1.1", KL, "-0.5 * (1 + logvar - mu.pow(2) - (0.5 * logvar).exp())", "exp(logvar / 2) is sigma, but the formula has"),

@@ -15,13 +15,12 @@ How a mistake is named: engine.py. The mistakes of a notebook: vae.py and its ne
 
 import html
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from IPython.display import display
 
 from vae_tutorial.checks.engine import Wrong, judge
-from vae_tutorial.checks.running import SECONDS, TimedOut, explain, find_blanks, guarded, raised_at
+from vae_tutorial.checks.running import find_blanks
 
 COLOURS = {"done": "#2a9d5c", "open": "#c98a00"}
 
@@ -39,23 +38,18 @@ class Exercise:
 
     title: str
     minutes: int
-    lessons: tuple = ()
-    judge: Callable | None = None
-    finished: tuple = ()
-    methods: tuple = ()
+    lessons: tuple
 
-    def __post_init__(self):
-        if self.lessons:
-            names = dict.fromkeys(lesson.finished for lesson in self.lessons)
-            object.__setattr__(self, "finished", tuple(names))
+    @property
+    def finished(self):
+        return tuple(dict.fromkeys(lesson.finished for lesson in self.lessons))
 
 
 class Check:
     """Check the exercises of one notebook, {number: Exercise}; remember the result of each for the summary."""
 
-    def __init__(self, exercises, reminders=(), seed=0):
-        self.exercises, self.reminders = exercises, dict(reminders)
-        self.seed = seed
+    def __init__(self, exercises, seed=0):
+        self.exercises, self.seed = exercises, seed
         self.states = dict.fromkeys(exercises, "not checked")
         self.failures = dict.fromkeys(exercises, 0)
         self.taught = {one.__name__: one for exercise in exercises.values() for one in exercise.finished}
@@ -73,8 +67,7 @@ class Check:
         if any(answer is finished for answer, finished in zip(answers, exercise.finished, strict=True)):
             self._leave_open(number, "this is the finished version, not one of your own")
             return exercise.finished[0] if len(names) == 1 else exercise.finished
-        judged = self._judge_lessons if exercise.lessons else self._judge_whole
-        blanks, remarks = judged(number, exercise, dict(zip(names, answers, strict=True)))
+        blanks, remarks = self._judge(number, exercise, dict(zip(names, answers, strict=True)))
         if blanks:
             self._leave_open(number, f"still to fill: {listed(blanks)}")
         else:
@@ -110,7 +103,7 @@ class Check:
             self._answers[finished] = answer
         return self._answers.get(finished, finished)
 
-    def _judge_lessons(self, number, exercise, answers):
+    def _judge(self, number, exercise, answers):
         """Check every function whose blanks are full; return the blanks of the others, and the remarks."""
         left, remarks = [], []
         for lesson in exercise.lessons:
@@ -123,27 +116,6 @@ class Check:
             except Wrong as wrong:
                 self._fail(number, wrong.state, str(wrong), lesson.finished.__name__, lesson.reminder)
         return left, remarks
-
-    def _judge_whole(self, number, exercise, answers):
-        """Run an exercise's judge on all answers at once, if no blank is open; return the blanks, and no remarks."""
-        methods = exercise.methods or (None,)
-        blanks = [(n, blank) for n, answer in answers.items() for m in methods for blank in find_blanks(answer, m)]
-        if not blanks:
-            names = ", ".join(answers)
-            try:
-                with guarded(self.seed):
-                    exercise.judge(*answers.values())
-            except Wrong as mistake:
-                state, hint = "wrong", str(mistake)
-            except TimedOut:
-                state, hint = "crashed", f"your code still ran after {SECONDS} seconds: is there an endless loop?"
-            except (Exception, SystemExit) as error:
-                at = next((at for answer in answers.values() if (at := raised_at(error, answer))), None)
-                state, hint = "crashed" if at else "wrong", explain(error, names, at)[0]
-            else:
-                return [], []
-            self._fail(number, state, hint, names, self.reminders.get(number, ""))
-        return [f"{blank} of {name}" if len(answers) > 1 else blank for name, blank in blanks], []
 
     def _leave_open(self, number, text):
         self.states[number] = "open"

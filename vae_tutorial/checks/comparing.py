@@ -92,7 +92,8 @@ def simple(got, want):
     if want.any():
         factor = float((got * want).sum() / want.pow(2).sum())
         inverse = f" ({1 / factor:.3g} times too small)" if 0 < factor < 0.6 else ""
-        if want.ndim or min(abs(factor - plain) for plain in (0.25, 0.5, 2, 3, 4, 10)) < 1e-4:  # any two numbers have one
+        # any two numbers have a factor
+        if want.ndim or min(abs(factor - plain) for plain in (0.25, 0.5, 2, 3, 4, 10)) < 1e-4:
             yield factor * want, f"{factor:.3g} times what is expected{inverse}"
     if want.ndim == 0:
         yield from ((f(want), said) for f, said in ONE_NUMBER)

@@ -108,7 +108,7 @@ def clue(what, value, read=None, unit="", **given):
 
 
 def should(what, value, remark, pattern=""):
-    """Show what earns a remark; the remark is about the line (number, text) that value is, or that the pattern finds."""
+    """Show what earns a remark, about the line that the pattern finds, or (number, text) that value is."""
     return Seen("should", what, value, remark=remark, pattern=pattern)
 
 
@@ -121,9 +121,8 @@ def judge(lesson, answer, taught, seed=0):
     want, got = finished_look(lesson, seed), look(lesson, answer, taught, seed)
     if not same_musts(got, want):
         sentence, how = name_mistake(lesson, answer, got, want, seed)
-        raise Wrong(
-            with_suspect(sentence, answer, lesson.finished), "crashed" if got[-1].kind == "error" and got[-1].at else "wrong", how
-        )
+        state = "crashed" if got[-1].kind == "error" and got[-1].at else "wrong"
+        raise Wrong(with_suspect(sentence, answer, lesson.finished), state, how)
     both = zip(without_clues(got), without_clues(want), strict=True)
     return [remark_on(g, answer, lesson.finished) for g, w in both if g.remark and not alike(g.value, w.value)]
 
@@ -135,6 +134,7 @@ def name_mistake(lesson, answer, got, want, seed):
     plain = (
         given.value if given.kind == "error" else f"{wanted.what} {difference(given.value, wanted.value, wanted.unit)}."
     )
+    varied = variations(lesson.finished, lesson.method) if given.kind != "error" else ()
     name, kinds = borrowed(answer, lesson.finished, lesson.method), [kind_of(one.value) for one in (given, wanted)]
     own = f"{lesson.name} gives {name} no value of its own, so {name} is what it is in the notebook: assign it inside."
     seeds = (
@@ -146,7 +146,7 @@ def name_mistake(lesson, answer, got, want, seed):
         ("reader", lambda: own if name else None),
         ("reader", lambda: read(given, wanted)),
         ("reader", lambda: plain if given.kind != "error" and kinds[0] != kinds[1] else None),
-        ("family", lambda: given.kind != "error" and matching(variations(lesson.finished, lesson.method), lesson, got, seed, deadline)),
+        ("family", lambda: matching(varied, lesson, got, seed, deadline)),
         ("pair", lambda: matching(pairs(lesson), lesson, got, seed, deadline)),
         ("error" if given.kind == "error" else "difference", lambda: plain),
     )

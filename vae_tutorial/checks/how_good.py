@@ -1,1048 +1,768 @@
 """The checks of notebook 04: the ELBO, the importance-weighted bound, classifier probes, anomalies."""
 
-import contextlib
 import copy
 import itertools
 import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torch.distributions import Normal
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from vae_tutorial import metrics
-from vae_tutorial.checks import Check, Exercise, Wrong
-from vae_tutorial.checks.compare import (
-    check_gradients,
-    expect_refusal,
-    expect_tensor,
-    name_mistake,
-    on_meta,
-    same,
-    unchanged,
+from vae_tutorial import metrics, model
+from vae_tutorial.checks import Check, Exercise
+from vae_tutorial.checks.comparing import brief, same
+from vae_tutorial.checks.engine import Lesson, holds, must, should
+from vae_tutorial.checks.looking import (
+    StubEncoder,
+    call,
+    fails_elsewhere,
+    fit,
+    formula,
+    gradients,
+    named,
+    noise,
+    own_generator,
+    portable,
+    read_draw,
+    refused,
+    returned,
     uniform,
-    wrong_losses,
+    untouched,
+    value_of,
 )
 from vae_tutorial.latent import class_means
 from vae_tutorial.loss import kl_divergence
-from vae_tutorial.metrics import elbo, gaussian_log_likelihood, linear_probe
-from vae_tutorial.model import reparameterize
-
-GPU = "mixes tensors of the CPU and of a GPU, which fails there: make what is new on the device of the input."
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+from vae_tutorial.metrics import gaussian_log_likelihood
 
 
-@contextlib.contextmanager
-def _about(function):
-    """Say in a hint which of several functions it is about."""
-    try:
-        yield
-    except Wrong as mistake:
-        hint = str(mistake)
-        if function in hint:
-            raise
-        plain = hint[1:2].islower() or hint.startswith("A ")  # a word, no formula
-        raise Wrong(f"In {function}: {hint[0].lower() if plain else hint[0]}{hint[1:]}") from None
-
-
-def _name(got, right, mistakes):
-    """Raise Wrong with the hint of the known mistake that got equals, and with what was seen and expected."""
-    name_mistake(got, right, [(value, hint.rstrip(".")) for value, hint in mistakes], _seen(got, right))
-
-
-def _seen(got, right):
-    """Say where got differs most from right, or which shape it has."""
-    if not isinstance(got, torch.Tensor):
-        return "."
-    if got.shape != right.shape:
-        return f" (the shape is {tuple(got.shape)}, not {tuple(right.shape)})."
-    at = (got.double() - right.double()).abs().nan_to_num(torch.inf).argmax()
-    have, want = (f"{values.flatten()[at].item():.4g}" for values in (got, right))
-    return f" (it gives {have}, not {want})."
+def compare(has, wanted, name):
+    """Say how a sum of terms, {term: factor}, differs from the wanted one."""
+    called = {term: "the constant" if term == "1" else term for term in has | wanted}
+    lacks, extra = ([called[t] for t in some if t not in other] for some, other in ((wanted, has), (has, wanted)))
+    off = {term: has[term] / factor for term, factor in wanted.items() if has.get(term, factor) != factor}
+    factor = "{} has the factor {:g}, where {:g} is expected"
+    said = [
+        f"{called[t]} has the wrong sign" if ratio == -1 else factor.format(called[t], has[t], wanted[t])
+        for t, ratio in off.items()
+    ]
+    if len(off) == len(wanted) and len(set(off.values())) == 1 and not extra:
+        said = [f"this is {off.popitem()[1]:g} times what is expected"]
+    elif lacks and extra:
+        said.append(f"{' and '.join(extra)} stands where {' and '.join(lacks)} is expected")
+    else:
+        said += [f"{term} is missing" for term in lacks] + [f"{term} does not belong there" for term in extra]
+    return f"{name} is {formula(has)}: {' and '.join(said)}." if said else None
 
 
 # 4.1 the ELBO
 
 
-def judge_elbo(gaussian_log_likelihood, elbo, mean_elbo):
-    with _about("gaussian_log_likelihood"):
-        _judge_likelihood(gaussian_log_likelihood)
-    with _about("elbo"):
-        _judge_one_draw(elbo)
-    with _about("mean_elbo"):
-        _judge_mean(mean_elbo)
-
-
-def _judge_likelihood(log_likelihood):
-    for log_sigma in (0.6, -1.3):
-        x, recon = uniform(-1, 1, 4, 2, 5, 3), uniform(-1, 0.4, 4, 2, 5, 3).requires_grad_()
-        log_sigma = torch.tensor(log_sigma, dtype=torch.float64, requires_grad=True)
-        intact = unchanged(x=x, recon=recon, log_sigma=log_sigma)
-        got = log_likelihood(x, recon, log_sigma)
-        intact()
-        pixels = Normal(recon, log_sigma.exp()).log_prob(x)
-        right = pixels.flatten(1).sum(1)
-        _name_reduction(got, pixels)
-        if log_sigma > 0:
-            raw = Normal(recon, log_sigma).log_prob(x).flatten(1).sum(1)
-            _name(got, right, [(raw, "log_sigma is taken as sigma itself, which is its exponential.")])
-        if isinstance(got, torch.Tensor) and got.shape == right.shape and not same(got, right):
-            _name_density(got.detach(), right.detach(), (x - recon).detach(), log_sigma.detach())
-        expect_tensor("gaussian_log_likelihood(x, recon, log_sigma)", got, right.shape, "one number per image", x.dtype)
-        if not same(got, right):
-            raise Wrong(f"The result is not the sum of the normal log-densities of the pixels{_seen(got, right)}")
-        inputs = {"recon": recon, "log_sigma": log_sigma}
-        check_gradients(got.sum(), right.sum(), inputs, "gaussian_log_likelihood")
-    far, log_sigma = 3 * torch.ones(2, 1, 4, 4), torch.tensor(-5.0)
-    if not same(log_likelihood(far, -far, log_sigma), Normal(-far, log_sigma.exp()).log_prob(far).sum((1, 2, 3))):
-        raise Wrong(
-            "gaussian_log_likelihood is right for moderate numbers, but not far out: nothing is clamped, and no "
-            "density, which becomes 0, stands inside a logarithm."
-        )
-    expect_refusal("gaussian_log_likelihood", lambda: log_likelihood(x[:, 0], recon[:, :1], log_sigma))
+def observe_likelihood(log_likelihood):
+    name, unit = "gaussian_log_likelihood(x, recon, log_sigma)", "one number per image"
+    for signed in (1, -1):  # where log_sigma is negative, some mistakes only raise
+        cases, results = [], []
+        for at, size in enumerate((0.6, 0.3, 1.1, 1.7)):
+            shape = (4, 1, 4, 3) if at % 2 else (4, 2, 5, 3)
+            x, recon = uniform(-1, 1, *shape), uniform(-1, 0.4, *shape).requires_grad_()
+            log_sigma = torch.tensor(signed * size, requires_grad=True)
+            after = untouched(name, x=x, recon=recon, log_sigma=log_sigma)
+            results.append(log_likelihood(x, recon, log_sigma))
+            cases.append((x, recon.detach(), log_sigma.detach()))
+            yield from after()
+        for one in results:
+            yield must(name, value_of(one), read_density, unit, results=results, cases=cases)
+    yield from gradients("gaussian_log_likelihood", one, {"recon": recon, "log_sigma": log_sigma})
+    far, recon = 3 * torch.ones(2, 1, 4, 4), -3 * torch.ones(2, 1, 4, 4)
+    cut = "gaussian_log_likelihood is right for moderate numbers, but not far out: clamp nothing, stay in logarithms."
+    yield must("gaussian_log_likelihood far out", log_likelihood(far, recon, torch.tensor(-5.0)), cut)
+    clamped = "right for all but extreme numbers. A clamp has no gradient outside its range, and is not needed here."
+    further = log_likelihood(far, recon, torch.tensor(-11.0))
+    yield should("Further out", further, clamped, "clamp|clip|max|min|eps|nll")
+    pairs = "x and recon of different shapes are taken, so PyTorch compares all pairs: keep the line that refuses them."
+    yield holds(refused(lambda: log_likelihood(far[:, 0], recon, log_sigma)), pairs)
     meta, scalar = torch.empty(2, 1, 4, 4, device="meta"), torch.empty((), device="meta")
-    on_meta(lambda: log_likelihood(meta, meta, scalar), f"gaussian_log_likelihood {GPU}")
+    double = far.double(), recon.double(), log_sigma.double()
+    yield from portable(log_likelihood, lambda: log_likelihood(meta, meta, scalar), lambda: log_likelihood(*double))
 
 
-def _name_reduction(got, pixels):
-    """Raise Wrong where the log-densities of the pixels are right, but added up wrongly."""
-    count, right = pixels[0].numel(), pixels.flatten(1).sum(1)
-    _name(
-        got,
-        right,
-        [
-            (pixels, "The log-densities of the pixels are right, but not added up: one number per image, (B,)."),
-            (right.sum(), "The whole batch is added up: one number per image is asked for, (B,)."),
-            (right.mean(), "The images are averaged: one number per image is asked for, (B,)."),
-            (pixels.mean(), "That is the mean over pixels and images: add up the pixels of each image, (B,)."),
-            (right / count, f"That is the mean over the {count} pixels: the likelihood of an image adds them up"),
-            (pixels.sum((2, 3)), "The channels are not added up: an image has one number, whatever its channels."),
-            (pixels.flatten(1).prod(1), "The logarithms are multiplied: of a product of densities they are added."),
-            (pixels.exp().flatten(1).sum(1), "The densities are added, not their logarithms."),
-            (pixels.flatten(1).sum(1, keepdim=True), "The result is (B, 1), where (B,) is asked for."),
-            (-right, "That is minus the log-likelihood, a loss: here the log-likelihood itself is asked for."),
-            (-right / count, f"That is minus the mean over the {count} pixels: add up their log-densities."),
-            (right.exp(), "That is the density itself, too small or too large for a float: stay in logarithms."),
-        ],
-    )
+def read_density(got, _, results, cases):
+    """Read a wrong formula as a sum of known terms, from several sigmas and numbers of pixels."""
+    if not all(isinstance(one, Tensor) and one.shape == (4,) for one in results):
+        return None
+    terms = {}
+    for x, recon, log_sigma in cases:
+        d, sigma = (x - recon).flatten(1).double(), log_sigma.double().exp()
+        pixel, once = torch.ones_like(d), torch.ones(4, 1).double()
+        parts = {"1": pixel, "ln sigma": pixel * sigma.log(), "sigma": pixel * sigma}
+        parts |= {"(a constant once per image)": once, "(ln sigma once per image)": once * sigma.log()}
+        scales = {" / sigma^2": -2, "": 0, " / sigma": -1, " / sigma^4": -4, " sigma^2": 2}
+        parts |= {f"d^2{said}": d**2 * sigma**power for said, power in scales.items()}
+        parts |= {f"|d|{said}": d.abs() * sigma**power for said, power in scales.items()}
+        for term, part in parts.items():
+            terms.setdefault(term, []).append(part.sum(1))
+    terms = {term: torch.cat(parts) for term, parts in terms.items()}
+    wanted = {"1": round(-0.5 * math.log(2 * math.pi), 3), "ln sigma": -1.0, "d^2 / sigma^2": -0.5}
+    once = "(a constant once per image)", "(ln sigma once per image)"
+    levels = ("ln sigma",), ("sigma",), ("ln sigma", once[0]), ("ln sigma", once[1]), ("ln sigma", *once)
+    for level, square in itertools.product(levels, [term for term in terms if "d" in term]):  # few terms at a time
+        if has := fit(torch.cat(results), {term: terms[term] for term in ("1", *level, square)}, 1e-4):
+            return compare(has, wanted, "With d = x - recon, the log-density of a pixel")
+    return None
 
 
-def _name_density(got, right, difference, log_sigma):
-    """Raise Wrong with the parts of the formula that differ, if got is made of known ones."""
-    count, square, sigma = difference[0].numel(), difference.pow(2).flatten(1).sum(1), log_sigma.exp()
-    squares = {
-        "": -square / (2 * sigma**2),
-        "the squared difference is added, not subtracted": square / (2 * sigma**2),
-        "the squared difference lacks its one half": -square / sigma**2,
-        "the squared difference is not divided by sigma^2": -square / 2,
-        "the squared difference has neither one half nor sigma^2, so it is no log-likelihood but an error": -square,
-        "the squared difference is divided by sigma, not by sigma^2": -square / (2 * sigma),
-        "the squared difference is divided by sigma^4, as if exp(log_sigma) were its root": -square / (2 * sigma**4),
-        "the squared difference is divided by log_sigma^2: sigma is the exponential": -square / (2 * log_sigma**2),
-        "the difference is not squared": -difference.abs().flatten(1).sum(1) / (2 * sigma**2),
-        "the difference is divided by sigma, but not squared": -difference.abs().flatten(1).sum(1) / sigma,
-        "the squared difference is multiplied by sigma^2, where it is divided": -square * sigma**2 / 2,
-        "the squared difference is missing": 0 * square,
-    }
-    logs = {
-        "": -count * log_sigma,
-        "ln sigma is missing": 0 * log_sigma,
-        "ln sigma is added, not subtracted": count * log_sigma,
-        "ln sigma is subtracted once an image, not for every pixel": -log_sigma,
-        "half of log_sigma is subtracted, as if it were the logarithm of the variance": -0.5 * count * log_sigma,
-        "ln sigma is subtracted twice, as if it were ln sigma^2": -2 * count * log_sigma,
-        "sigma is subtracted, where its logarithm is expected": -count * sigma,
-        "ln sigma is subtracted 1024 times, but x has another number of pixels": -1024 * log_sigma,
-    }
-    constants = {
-        "": -count * HALF_LOG_2PI,
-        "the constant with ln(2 pi) is missing": 0.0,
-        "the constant with ln(2 pi) is there once an image, not for every pixel": -HALF_LOG_2PI,
-        "the constant ln(2 pi) lacks its one half": -2 * count * HALF_LOG_2PI,
-        "the constant with ln(2 pi) is added, not subtracted": count * HALF_LOG_2PI,
-        "the constant is that of pi, not of 2 pi": -0.5 * count * math.log(math.pi),
-        "the constant is counted 1024 times, but x has another number of pixels": -1024 * HALF_LOG_2PI,
-        "the constant is pi, where it is half of ln(2 pi)": -count * math.pi,
-        "the constant is ln(2) times pi, where it is the logarithm of 2 pi": -0.5 * count * math.log(2) * math.pi,
-        "the logarithm of 2 pi is the natural one, math.log": -0.5 * count * math.log10(2 * math.pi),
-    }
-    parts = itertools.product(squares.items(), logs.items(), constants.items())
-    for (one, a), (two, b), (three, c) in sorted(parts, key=lambda three: sum(bool(name) for name, _ in three)):
-        hints = "; ".join(hint for hint in (one, two, three) if hint)
-        if same(got, a + b + c):
-            raise Wrong(f"{hints[:1].upper()}{hints[1:]}{_seen(got, right)}")
-        if same(got, (a + b + c) / count):
-            raise Wrong(f"That is a mean over the {count} pixels, not a sum; {hints}{_seen(got, right)}")
+PIXELS, CONSTANT = "log_density.flatten(1).sum(dim=1)", "-0.5 * math.log(2 * math.pi)"
+DENSITY = f"{CONSTANT} - log_sigma - 0.5 * ((x - recon) / log_sigma.exp()).pow(2)"
+LIKELIHOOD_ROWS = (
+    (CONSTANT, "-math.log(2 * math.pi)", "The constant lacks its one half."),
+    (CONSTANT, "-0.5 * math.log(math.pi)", "The constant is that of pi, where the formula has 2 pi."),
+    (CONSTANT, "-0.5 * math.log(2) * math.pi", "The logarithm of 2 is multiplied by pi: the formula has the logarithm of 2 pi."),
+    (CONSTANT, "-0.5 * math.log10(2 * math.pi)", "The constant has a logarithm to base 10: math.log is the natural one."),
+    ("/ log_sigma.exp()", "/ log_sigma", "The difference is divided by log_sigma, which is only the logarithm of sigma."),
+    (DENSITY, "Normal(recon, log_sigma).log_prob(x)", "log_sigma is taken for sigma: it is the logarithm of sigma."),
+    (DENSITY, "Normal(recon, log_sigma.exp() ** 2).log_prob(x)", "The variance is taken for sigma: Normal takes the standard deviation."),
+    (DENSITY, "Normal(recon, (0.5 * log_sigma).exp()).log_prob(x)", "log_sigma is taken for the logarithm of the variance: it is the logarithm of sigma."),
+    (PIXELS, "log_density.flatten(1).mean(dim=1)", "The log-densities are averaged over the pixels: the formula adds them up."),
+)  # fmt: skip
 
 
-class _Codes(nn.Module):
-    """An encoder that gives every image of a set a mu and logvar of its own, and counts its calls."""
+class Line(nn.Module):
+    """A decoder that draws sin(z @ weight), and notes its codes."""
 
-    def __init__(self, images, latent_dim, low=-3.0):
+    def __init__(self, latent_dim):
         super().__init__()
-        self.images, self.calls, self.norm = images, 0, nn.BatchNorm1d(1)
-        self.mu = nn.Parameter(2 * torch.randn(len(images), latent_dim))
-        self.logvar = nn.Parameter(torch.empty(len(images), latent_dim).uniform_(low, low + 3.5))
-
-    def forward(self, x):
-        self.calls += 1
-        if x.shape[1:] != self.images.shape[1:] or len(x) > len(self.images):
-            raise Wrong(f"The encoder is given {tuple(x.shape)}, where the images x are expected.")
-        return self.mu[: len(x)], self.logvar[: len(x)]
-
-
-class _Line(nn.Module):
-    """A decoder that draws a line: it keeps what it is given."""
-
-    def __init__(self, latent_dim, shape):
-        super().__init__()
-        self.shape, self.seen = shape, []
-        self.register_buffer("weight", torch.randn(latent_dim, math.prod(shape)) / 4)
-        self.norm = nn.BatchNorm1d(1)
+        self.weight, self.seen = torch.randn(latent_dim, 12) / 4, []
 
     def forward(self, z):
-        if not isinstance(z, torch.Tensor) or z.ndim != 2 or z.shape[1] != len(self.weight):
-            given = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
-            raise Wrong(f"The decoder is given {given}, where codes (B, D) are expected, here D = {len(self.weight)}.")
+        images = self.image(z)
         self.seen.append(z.detach().clone())
-        return self.image(z)
+        return images
 
     def image(self, z):
-        return torch.sin(z @ self.weight).view(len(z), *self.shape)
+        return torch.sin(z @ self.weight).view(len(z), 1, 3, 4)
 
 
-class _Model(nn.Module):
-    """A VAE of stubs that keeps what passes: a sample in train mode, mu in eval mode, as VAE does."""
-
-    def __init__(self, count, latent_dim, shape=(1, 3, 4)):
-        super().__init__()
-        self.x = torch.rand(count, *shape) * 2 - 1
-        self.encoder, self.decoder = _Codes(self.x, latent_dim), _Line(latent_dim, shape)
-        self.log_sigma = nn.Parameter(torch.tensor(-0.7))
-
-    def forward(self, x):
-        mu, logvar = self.encoder(x)
-        return self.decoder(reparameterize(mu, logvar) if self.training else mu), mu, logvar
+def vae_of(encoder, decoder):
+    net = model.VAE(encoder, decoder).eval()
+    net.log_sigma = nn.Parameter(torch.tensor(-0.7))
+    return net
 
 
-MU = (
-    "mu is decoded, where a draw of z is expected: the ELBO is an expectation over z ~ q, and mu is its best-behaved "
-    "point, better than the truth, and no bound."
-)
-ERROR = "A squared error is no log-likelihood in nats: use gaussian_log_likelihood."
-SEEDED = "Two calls draw the same z: the noise is seeded inside the function; seed once, at the top."
-SHARED = "All images share their noise: draw it anew for every image."
+def known_vae(count):
+    """Return a VAE whose encoder knows its codes, with images, mu and logvar."""
+    net = vae_of(StubEncoder(count, 16), Line(16))
+    net.encoder.logvar = uniform(-5, 3, count, 16).requires_grad_()
+    return net, uniform(-1, 1, count, 1, 3, 4), net.encoder.mu.detach(), net.encoder.logvar.detach()
 
 
-def _judge_one_draw(elbo):
-    for training in (False, True):
-        model = _Model(2000, 3).train(training)
-        intact = unchanged(x=model.x, mu=model.encoder.mu, logvar=model.encoder.logvar)
-        got = elbo(model, model.x)
-        intact()
-        _name_mode(model, training, "elbo")
-        if not training and any(same(z, model.encoder.mu) for z in model.decoder.seen):
-            raise Wrong(MU)
-        if len(model.decoder.seen) != 1 or model.encoder.calls != 1:
-            calls = f"the encoder {model.encoder.calls} times, the decoder {len(model.decoder.seen)} times"
-            raise Wrong(f"elbo calls {calls}: once each, and no other forward pass.")
-        z = model.decoder.seen[0]
-        _name_draw(z, model)
-        _name_elbo(got, model, z)
-        if same(got, elbo(model, model.x)):
-            raise Wrong(SEEDED)
-    meta = _Model(4, 3).to("meta")
-    on_meta(lambda: elbo(meta, meta.x.to("meta")), f"elbo {GPU}")
+def terms_at(z, net, x, mu, logvar):
+    """Return what the ELBO and ln w of the images are made of, where z, (..., B, D), is decoded: (..., B) each."""
+    images = net.decoder.image(z.flatten(0, -2)).view(*z.shape[:-1], *x.shape[1:])
+    log_p = Normal(images, net.log_sigma.detach().exp()).log_prob(x).flatten(-3).sum(-1)
+    q = Normal(mu, (0.5 * logvar).exp())
+    terms = {"ln p(x|z)": log_p, "ln p(z)": Normal(0, 1).log_prob(z).sum(-1), "ln q(z|x)": q.log_prob(z).sum(-1)}
+    terms |= {"ln p(mu)": Normal(0, 1).log_prob(mu).sum(-1), "ln q(mu|x)": q.log_prob(mu).sum(-1)}
+    terms |= {"KL": kl_divergence(mu, logvar).sum(-1), "1": torch.ones(())}
+    return {name: term.expand_as(log_p) for name, term in terms.items()}
 
 
-def _name_mode(model, training, name):
-    if any(layer.training is not training for layer in model.modules()):
-        raise Wrong(f"{name} leaves the model, or a part of it, in another mode than it was in.")
+def from_state(state, function, *args):
+    """Call a function from a random state, so that two answers that draw in the same way draw the same numbers."""
+    torch.set_rng_state(state)
+    return function(*args)
 
 
-def _name_draw(z, model):
-    """Raise Wrong unless z, (B, D), holds one draw from every image's posterior."""
-    mu, logvar = model.encoder.mu.detach(), model.encoder.logvar.detach()
-    if z.shape != mu.shape:
-        raise Wrong(f"The decoder is given {tuple(z.shape)}, where one code per image is expected, {tuple(mu.shape)}.")
-    if same(z, mu):
-        raise Wrong(MU)
-    std = (0.5 * logvar).exp()
-    for name, value in {"logvar": logvar, "std": std, "mu + std": mu + std, "the variance": logvar.exp()}.items():
-        if same(z, value):
-            raise Wrong(f"{name} is decoded, where a draw of z is expected.")
-    eps = (z - mu) / std
-    if same(eps, eps[:1].expand_as(eps), 1e-3):
-        raise Wrong(SHARED)
-    _name_noise(eps, z, mu, logvar)
+def with_usual_draws(got, right, usual):
+    """Return got as it would be with the finished version's draws: right is right with those of the answer."""
+    fits = isinstance(got, Tensor) and got.shape == right.shape
+    return usual.detach() + got.detach() - right if fits else value_of(got)
 
 
-def _name_noise(eps, z, mu, logvar):
-    """Raise Wrong unless eps, (N, D), is standard normal noise; z is what it was made of."""
-    wide = 6 / math.sqrt(eps.numel())
-    if (eps.mean().abs() < wide) and (eps.std() - 1).abs() < wide:
-        if (torch.corrcoef(eps.T) - torch.eye(eps.shape[1])).abs().max() > 6 / math.sqrt(len(eps)):
-            raise Wrong("The dimensions of a code share their noise: every number of z is drawn by itself.")
-        return
-    if z.mean().abs() < 0.1 and (z.std() - 1).abs() < 0.1:
-        raise Wrong("z comes from the prior: an image's code is drawn from its own cloud, N(mu, exp(logvar)).")
-    if eps.min() >= 0 and eps.max() <= 1:
-        raise Wrong("The noise of z is uniform, from 0 to 1, where a normal one is expected: randn_like.")
-    if _is_noise((z - logvar) / (0.5 * mu).exp(), mu, 0.2):
-        raise Wrong("mu and logvar have changed places: reparameterize(mu, logvar).")
-    if _is_noise((z - mu) / (0.5 * (0.5 * logvar).exp()).exp(), logvar, 3 * wide):
-        raise Wrong("logvar goes into reparameterize as it is: the exponential is taken inside.")
-    scales = {1.0: "exp(logvar), the variance", 0.25: "the root of std", -0.5: "1 / std", 0.0: "1"}
-    for power, name in scales.items():
-        if _is_noise((z - mu) / (power * logvar).exp(), logvar, 3 * wide):
-            raise Wrong(f"The noise of z is scaled by {name}, where std is expected, exp(0.5 * logvar).")
-    seen = f"its noise has mean {eps.mean():.2f} and std {eps.std():.2f}, not 0 and 1"
-    raise Wrong(f"What is decoded is no draw from N(mu, exp(logvar)): {seen}.")
+def read_terms(_, want, got, terms, wanted, name):
+    has = fit(got, terms, 1e-4) if isinstance(got, Tensor) and got.shape == want.shape else None
+    return has and compare(has, wanted, name)
 
 
-def _is_noise(eps, scale, wide):
-    """Tell whether eps has standard deviation 1 where scale is small, and where it is large."""
-    small = (scale < scale.median()).expand_as(eps)
-    return all((eps[half].std() - 1).abs() < wide for half in (small, ~small))
+WEIGHT = {"ln p(x|z)": 1.0, "ln p(z)": 1.0, "ln q(z|x)": -1.0}
 
 
-def _name_elbo(got, model, z):
-    """Raise Wrong unless got is the log-likelihood under the z that was decoded, minus the KL divergence."""
-    x, log_sigma, mu, logvar = model.x, model.log_sigma, model.encoder.mu, model.encoder.logvar
-    recon, std = model.decoder.image(z), (0.5 * logvar).exp()
-    fit, kls = gaussian_log_likelihood(x, recon, log_sigma), kl_divergence(mu, logvar)
-    kl, sampled = kls.sum(1), (Normal(mu, std).log_prob(z) - Normal(0, 1).log_prob(z)).sum(1)
-    right = fit - (sampled if same(got, fit - sampled) else kl)
-    squared = (x - recon).pow(2).flatten(1)
-    _name(
-        got,
-        right,
-        [
-            (right.mean(), "That is the mean over the batch: return one number per image, (B,)."),
-            (right.sum(), "That is the sum over the batch: return one number per image, (B,)."),
-            (fit, "That is the log-likelihood alone: the KL divergence is missing."),
-            (fit + kl, "The KL divergence is added: a code far from the prior costs, so subtract it."),
-            (-right, "That is minus the ELBO, a loss: here the bound itself is asked for."),
-            (kl, "That is the KL divergence alone: the log-likelihood is missing."),
-            (-kl, "That is the KL divergence alone: the log-likelihood is missing."),
-            (fit - kls.mean(1), f"The KL is averaged over the D = {kls.shape[1]} dimensions of a code: add them."),
-            (fit - kls.mean(), "The KL is averaged over everything: every image subtracts the sum over its own D."),
-            (fit - kl.mean(), "The KL is averaged over the batch: every image subtracts its own."),
-            (fit - kls.sum(), "The KL of the whole batch is subtracted from each image: every image has its own."),
-            (fit.mean() - kl, "The log-likelihood is averaged over the batch: every image has its own."),
-            (fit.sum() - kl, "The log-likelihood is added up over the batch: every image has its own."),
-            (fit[:, None] - kls, "The KL is not added up over D: (B, D) is not one number per image."),
-            (fit - kl_divergence(logvar, mu).sum(1), "mu and logvar have changed places in the KL divergence."),
-            (fit - kl_divergence(mu, logvar.exp()).sum(1), "logvar goes into the KL divergence as it is, without exp."),
-            (fit - 0.5 * kl, "The KL is halved: the one half is in kl_divergence already."),
-            (fit / squared.shape[1] - kl, "The log-likelihood is a mean over pixels: it must be a sum, like the KL."),
-            (gaussian_log_likelihood(x, recon, 0 * log_sigma) - kl, "sigma is taken as 1: use model.log_sigma."),
-            (gaussian_log_likelihood(x, recon, log_sigma.exp()) - kl, "log_sigma goes in as it is, without exp."),
-            (-0.5 * squared.sum(1) - kl, "Half the squared error takes sigma as 1 and drops constants: no ELBO."),
-            *((-error - kl, ERROR) for error in (squared.sum(1), squared.mean(1), squared.mean())),
-        ],
-    )
-    if isinstance(got, torch.Tensor) and got.shape == (len(x),) and not same(got, right):
-        weight = ((fit - got) / kl).median()
-        if same(got, fit - weight * kl):
-            raise Wrong(f"The KL is weighted with {weight:.3g}: in the ELBO it has weight 1.")
-        if same(got + kl, gaussian_log_likelihood(x, model.decoder.image(mu), log_sigma)):
-            raise Wrong("The log-likelihood is that of mu decoded, where the draw of z is expected.")
-        if same(got + kl, gaussian_log_likelihood(x, recon, 0 * log_sigma - 1)):
-            raise Wrong("log_sigma is -1, its start, where what was learned is expected: model.log_sigma.")
-        raise Wrong(f"That is not the log-likelihood of x minus the KL divergence, summed over D{_seen(got, right)}")
-    expect_tensor("elbo(model, x)", got, (len(x),), "one ELBO per image", x.dtype)
+def observe_estimate(answer, name, cases, wanted, unit):
+    """Yield what an answer that decodes draws of z shows, one per image, or K of them; wanted: the terms that it adds."""
+    start, finished = torch.get_rng_state(), getattr(metrics, name)
+    for training, samples, (net, x, mu, logvar) in cases:
+        usual = from_state(start, finished, net.train(training), x, *samples)
+        net.decoder.seen.clear()
+        after = untouched(name, x=x, mu=net.encoder.mu, logvar=net.encoder.logvar)
+        got = from_state(start, answer, net, x, *samples)
+        yield from after()
+        kept = all(part.training is training for part in net.modules())
+        yield holds(kept, f"{name} leaves the model, or a part of it, in another mode than it was in.")
+        codes, count = torch.cat([mu[:0], *net.decoder.seen]), len(x) * math.prod(samples)
+        yield holds(len(codes) == count, f"{len(codes)} codes are decoded, where one per draw, {count}, is expected.")
+        if len(codes) != count:
+            return
+        z, terms, got = at_codes(got, codes.unflatten(0, (*samples, len(x))), net, (x, mu, logvar), wanted)
+        if count > 99:
+            yield from observe_draws(name, *(part.expand_as(z).reshape(-1, 16) for part in (z, mu, logvar)))
+        result, given = with_usual_draws(got, total(terms, wanted), usual), dict(got=got, terms=terms, wanted=wanted)
+        yield must(name, result, read_terms, unit, name=name, **given)
+    yield from trainable(answer(net, x, *samples))
+    anew = "Two calls draw the same z: it must be drawn anew in every call."
+    yield holds(not same(net.decoder.seen[-1], codes[-len(net.decoder.seen[-1]) :]), anew)
+    yield from own_generator(answer, lambda: answer(net, x, *samples))
+    far, images = vae_of(model.Encoder(1, 2, 4), model.Decoder(1, 2, 4)).to("meta"), torch.empty(2, 1, 32, 32)
+    yield from portable(answer, lambda: unvalidated(answer, far, images.to("meta"), *samples))
 
 
-class _WatchedEncoder(nn.Module):
-    """An encoder almost without noise, with BatchNorm; it keeps how many images it sees, and whether with gradients."""
-
-    def __init__(self, latent_dim, low):
-        super().__init__()
-        self.net, self.norm, self.low = nn.Linear(12, latent_dim), nn.BatchNorm1d(latent_dim), low
-        self.norm.running_mean.uniform_(-1, 1), self.norm.running_var.uniform_(0.5, 2)
-        self.batches = []
-
-    def forward(self, x):
-        if self.norm.training:
-            raise Wrong("The model runs in train mode: BatchNorm then mixes the images of a batch; eval mode first.")
-        mu = self.norm(self.net(x.flatten(1)))
-        self.batches.append((len(x), torch.is_grad_enabled()))
-        return mu, torch.full_like(mu, self.low)
-
-
-class _Watched(nn.Module):
-    """A small model whose encoder keeps what it sees."""
-
-    def __init__(self, latent_dim=3, low=-40.0):
-        super().__init__()
-        self.encoder = _WatchedEncoder(latent_dim, low)
-        self.decoder = nn.Sequential(nn.Linear(latent_dim, 12), nn.Tanh(), nn.Unflatten(1, (1, 3, 4)))
-        self.log_sigma = nn.Parameter(torch.tensor(-0.4))
-
-    def forward(self, x):
-        mu, logvar = self.encoder(x)
-        return self.decoder(mu), mu, logvar
-
-
-def _judge_mean(mean_elbo):
-    for count, size, training in ((9, 4, True), (8, 5, False), (4, 500, True)):
-        model = _Watched().train(training)
-        images = torch.rand(count, 1, 3, 4) * 2 - 1
-        images[-1] *= 6  # far from the others, and alone in the last batch of nine
-        before, intact = copy.deepcopy(model.state_dict()), unchanged(images=images)
-        got = mean_elbo(model, images, size) if size < 500 else mean_elbo(model, images)
-        intact()
-        _name_watched(model, before, training, count, size, mean_elbo)
-        every = elbo(copy.deepcopy(model).eval(), images).detach()
-        _name_mean(got, every, size)
-    meta, images = _Watched().to("meta"), torch.rand(4, 1, 3, 4)
+def unvalidated(function, *args):
+    """Call a function whose distributions do not look at their arguments, which those on the meta device cannot."""
+    Distribution.set_default_validate_args(False)
     try:
-        on_meta(lambda: mean_elbo(meta, images, 3), "The images are on the CPU, the model on a GPU: x.to(device).")
-    except Wrong:
-        if not meta.encoder.batches:  # what has gone through the model may well be fetched back by .cpu()
-            raise
+        return function(*args)
+    finally:
+        Distribution.set_default_validate_args(True)
 
 
-def _name_watched(model, before, training, count, size, mean_elbo):
-    """Raise Wrong unless the model was used well, and left as it was."""
-    if not model.encoder.batches:
-        raise Wrong("mean_elbo never runs the model: call elbo on every batch.")
-    if any(grad for _, grad in model.encoder.batches):
-        raise Wrong("The model runs with gradients, whose memory grows with every batch: with torch.no_grad().")
-    if not torch.is_grad_enabled():
-        raise Wrong("Gradients stay switched off for whatever comes later: `with torch.no_grad():` restores them.")
-    _name_mode(model, training, "mean_elbo")
-    if not all(weight.requires_grad for weight in model.parameters()):
-        raise Wrong("The weights are frozen for good: torch.no_grad() switches gradients off for a moment.")
-    if not all(torch.equal(before[key], value) for key, value in model.state_dict().items()):
-        raise Wrong("mean_elbo changes the weights or the statistics of BatchNorm: it should only measure.")
-    lengths = [length for length, _ in model.encoder.batches]
-    if max(lengths) > size:
-        raise Wrong(f"{max(lengths)} images go through the model at once, where batch_size is {size}: split them.")
-    if sum(lengths) < count:
-        raise Wrong(f"Only {sum(lengths)} of {count} images are looked at: the last batch may be a smaller one.")
+def at_codes(got, z, net, images, wanted):
+    """Return the codes, the terms there, and the result; codes that were decoded image by image are put in order."""
+    other = z.reshape(z.shape[1], z.shape[0], -1).transpose(0, 1) if z.ndim == 3 else z
+    for codes in (other, z):
+        terms = terms_at(codes, net, *images)
+        for sum_of in (wanted, WEIGHT):  # the KL at one z is right on average, too
+            if isinstance(got, Tensor) and same(got, total(terms, sum_of)):
+                return codes, terms, total(terms, wanted)
+    return codes, terms, got
 
 
-def _name_mean(got, every, size):
-    total, count, batches = every.sum(), len(every), every.split(size)
-    got = torch.tensor(got) if isinstance(got, float) else got
-    means = torch.stack([batch.mean() for batch in batches])
-    hint = "The means of the batches are averaged, so an image in a small batch counts more: sum, then divide once"
-    _name(
-        got,
-        total / count,
-        [
-            (total, "That is the sum over all images: divide by how many there are."),
-            (means.mean(), f"{hint} (the batches hold {', '.join(str(len(batch)) for batch in batches)} images)."),
-            (means.sum(), "The means of the batches are added up: sum over the images, then divide once."),
-            (means.sum() / count, "The means of the batches are added up: sum over the images, then divide once."),
-            (total / len(batches), "The sum is divided by the number of batches: divide by the number of images."),
-            (total / size, "The sum is divided by batch_size: divide by the number of images."),
-            (total / (len(batches) * size), "The sum is divided as if every batch were full: count the images."),
-            (batches[0].mean(), "That is the mean of the first batch alone."),
-            (batches[-1].mean(), "That is the mean of the last batch alone: add up over the batches."),
-            (batches[-1].sum() / count, "Only the last batch is counted: add up over the batches."),
-            (-total / count, "That is minus the mean ELBO, a loss: the bound itself is asked for."),
-            (every, "That is one number per image: their mean is asked for."),
-            (every.median(), "That is the median: the mean is asked for."),
-        ],
-    )
-    expect_tensor("mean_elbo(model, images)", got, (), "one number")
-    if not same(got, total / count):
-        raise Wrong(f"That is not the mean over the images{_seen(got, total / count)}")
+def total(terms, wanted):
+    return sum(factor * terms[term] for term, factor in wanted.items())
+
+
+def observe_draws(name, z, mu, logvar):
+    """Yield what there is to know about codes (N, D) that should be drawn from N(mu, exp(logvar))."""
+    as_mu = "mu is decoded, as model(x) does in eval mode, where a draw of z is expected: with mu it is no bound."
+    yield holds(not same(z, mu), as_mu)
+    facts = noise((z - mu) / (0.5 * logvar).exp(), mu=mu, logvar=logvar)
+    yield must(f"Of the noise in the codes that {name} decodes, the", facts, lambda *_: read_draw(z, mu, logvar))
+
+
+def observe_elbo(elbo):
+    cases = [(training, (), known_vae(1024)) for training in (False, True)]
+    yield from observe_estimate(elbo, "elbo", cases, {"ln p(x|z)": 1.0, "KL": -1.0}, "one ELBO per image, (B,)")
+
+
+def trainable(got):
+    remark = "right, but no gradient passes through it, so nobody could train on it."
+    yield should("The gradient", got.requires_grad, remark, "grad|detach|data|item|inference|tensor")
+
+
+DECODED, KL = "model.decoder(reparameterize(mu, logvar))", " - kl_divergence(mu, logvar).sum(dim=1)"
+FITTED = "gaussian_log_likelihood(x, recon, model.log_sigma)"
+ERROR = "A squared error is no log-likelihood in nats: gaussian_log_likelihood has sigma and the constants."
+ELBO_ROWS = (
+    (DECODED, "model.decoder(reparameterize(mu, logvar.exp()))", "reparameterize gets the variance: it takes logvar as it is."),
+    (DECODED, "model.decoder(reparameterize(mu, (0.5 * logvar).exp()))", "reparameterize gets std: it takes logvar as it is."),
+    (DECODED, "model.decoder(reparameterize(logvar, mu))", "reparameterize gets logvar first: it takes mu, then logvar."),
+    (DECODED, "model.decoder(torch.randn_like(mu))", "z is drawn from the prior: it must come from the posterior of its image, with mu and logvar."),
+    (DECODED, "model.decoder(x)", "The decoder gets the images: it takes codes, drawn with mu and logvar."),
+    (DECODED, "reparameterize(mu, logvar)", "z itself is compared with the images: decode it first."),
+    (KL, " - kl_divergence(mu, logvar).mean(dim=1)", "The KL is averaged over the dimensions of a code: add them up."),
+    (KL, " - kl_divergence(mu, logvar).mean()", "The KL is averaged over everything: every image has its own, summed over D."),
+    (KL, " - kl_divergence(mu, logvar).sum(dim=1).mean()", "The KL is averaged over the batch: every image has its own."),
+    (KL, " - kl_divergence(mu, logvar).sum()", "The KL of the whole batch is subtracted from every image: each has its own."),
+    (KL, " - kl_divergence(mu, logvar).sum(dim=0)", "The KL is added up over the images: add up the D dimensions of each code."),
+    (FITTED, "gaussian_log_likelihood(x, recon, model.log_sigma.exp())", "gaussian_log_likelihood gets sigma: it takes log_sigma as it is."),
+    (FITTED, "gaussian_log_likelihood(x, recon, torch.zeros_like(model.log_sigma))", "sigma is taken as 1: model.log_sigma holds the logarithm of what was learned."),
+    (FITTED, "-(x - recon).pow(2).flatten(1).sum(dim=1)", ERROR),
+    (FITTED, "-0.5 * (x - recon).pow(2).flatten(1).sum(dim=1)", "Half the squared error takes sigma as 1 and drops the constants: gaussian_log_likelihood has them."),
+    (FITTED, "-F.mse_loss(recon, x)", ERROR),
+    (FITTED, "gaussian_log_likelihood(x, recon, model.log_sigma).mean()", "The log-likelihood is averaged over the batch: every image has its own."),
+    (FITTED, "gaussian_log_likelihood(x, recon, model.log_sigma).sum()", "The log-likelihood is added up over the batch: every image has its own."),
+)  # fmt: skip
+
+
+class Watched(nn.Module):
+    """An encoder with BatchNorm and almost without noise, which notes (images, mode, gradients on) of every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.norm, self.notes = nn.Linear(12, 3), nn.BatchNorm1d(3), []
+        self.norm.running_mean.uniform_(-1, 1), self.norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        mu = self.norm(self.net(x.flatten(1)))
+        self.notes.append((len(x), self.norm.training, torch.is_grad_enabled()))
+        return mu, torch.full_like(mu, -40)
+
+
+def watched_vae():
+    return vae_of(Watched(), nn.Sequential(nn.Linear(3, 12), nn.Tanh(), nn.Unflatten(1, (1, 3, 4))))
+
+
+def observe_mean(mean_elbo):
+    sizes = ((10, 4, True), (7, 3, False), (4, 500, True), (1, 1, False))
+    cases = [(watched_vae().train(training), uniform(-1, 1, count, 1, 3, 4)) for count, _, training in sizes]
+    for (count, size, training), (net, images) in zip(sizes, cases, strict=True):
+        images[-1] *= 6  # far from the others, and in a small batch
+        before, after = copy.deepcopy(net.state_dict()), untouched("mean_elbo", images=images)
+        got = mean_elbo(net, images, size) if size < 500 else mean_elbo(net, images)
+        yield from after()
+        yield from observe_passes(net.encoder.notes, count, size)
+        kept = all(part.training is training for part in net.modules())
+        yield holds(kept, "mean_elbo leaves the model, or a part of it, in another mode than it was in.")
+        learns = all(weight.requires_grad for weight in net.parameters())
+        yield holds(learns, "The weights are frozen for good: torch.no_grad() switches gradients off for a moment.")
+        off = "Gradients stay switched off for whatever comes later: `with torch.no_grad():` switches them on again."
+        yield holds(torch.is_grad_enabled(), off)
+        intact = all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+        yield holds(intact, "mean_elbo changes the weights or the statistics of BatchNorm: it should only measure.")
+        yield must("mean_elbo(model, images, batch_size)", as_number(got))
+    far = watched_vae().to("meta")
+    stays = fails_elsewhere(mean_elbo, lambda: mean_elbo(far, images))
+    remark = "this works on the CPU only. With the model on a GPU the images stay behind: bring every batch to device."
+    yield should("On another device", not far.encoder.notes and stays, remark)
+
+
+def observe_passes(notes, count, size):
+    """Yield whether every image goes through the model, in batches, in eval mode and without gradients."""
+    lengths, trained, graphs = zip(*notes, strict=True) if notes else ((), (), ())
+    yield holds(notes, "mean_elbo never runs the model: call elbo on every batch.")
+    mixes = "The model runs in train mode, where BatchNorm mixes the images of a batch: put it in eval mode first."
+    yield holds(not any(trained), mixes)
+    memory = "The model runs with gradients, whose memory grows with every batch: switch them off with torch.no_grad()."
+    yield holds(not any(graphs), memory)
+    split = f"{max(lengths, default=0)} images go through the model at once, where batch_size is {size}: split them."
+    yield holds(max(lengths, default=0) <= size, split)
+    few = f"Only {sum(lengths)} of {count} images are looked at: the last batch may be a smaller one."
+    yield holds(sum(lengths) >= count, few)
+
+
+def as_number(got):
+    """Return a number as a tensor, whichever type it has."""
+    return torch.as_tensor(got).double() if isinstance(got, float | int | Tensor) else got
+
+
+BATCHES, MEAN = "elbo(model, x.to(device)).sum() for x in images.split(batch_size)", "total.item() / len(images)"
+MEAN_ROWS = (
+    (BATCHES, "batch_size * elbo(model, x.to(device)).mean() for x in images.split(batch_size)", "Every batch counts as if it were full: the last one may hold fewer images."),
+    (BATCHES, "len(images) * elbo(model, x.to(device)).mean() / len(images.split(batch_size)) for x in images.split(batch_size)", "The means of the batches are averaged, so an image in a small batch counts more: add up the images, then divide once."),
+    (f"sum({BATCHES})", "[elbo(model, x.to(device)).sum() for x in images.split(batch_size)][-1]", "Only the last batch is counted: add up over the batches."),
+    (MEAN, "total.item() / len(images.split(batch_size))", "The sum is divided by the number of batches: divide it by the number of images."),
+    (MEAN, "total.item() / batch_size", "The sum is divided by batch_size: divide it by the number of images."),
+    (MEAN, "total.item()", "The sum over the images is not divided by how many there are."),
+    (MEAN, "-total.item() / len(images)", "This is minus the mean ELBO, a loss: the ELBO itself is asked for."),
+)  # fmt: skip
 
 
 # 4.2 the importance-weighted bound
 
 
-def judge_iwae(log_weights, iwae_bound, grouped_bound):
-    with _about("log_weights"):
-        _judge_weights(log_weights)
-    with _about("iwae_bound"):
-        _judge_bound(iwae_bound)
-    with _about("grouped_bound"):
-        _judge_groups(grouped_bound)
+def observe_weights(log_weights):
+    cases = [(False, (samples,), known_vae(count)) for samples, count in ((8, 256), (1, 3), (5, 1))]
+    yield from observe_estimate(log_weights, "log_weights", cases, WEIGHT, "ln w of every draw, (num_samples, B)")
 
 
-def _judge_weights(log_weights):
-    for count, samples in ((5, 300), (3, 1)):
-        model = _Model(count, 4).eval()
-        intact = unchanged(x=model.x, mu=model.encoder.mu, logvar=model.encoder.logvar)
-        got = log_weights(model, model.x, samples)
-        intact()
-        _name_mode(model, False, "log_weights")
-        if isinstance(got, torch.Tensor) and got.shape == (count, samples) != (samples, count):
-            raise Wrong(f"The result is (B, K), {tuple(got.shape)}: K rows are asked for, (num_samples, B).")
-        expect_tensor("log_weights(model, x, num_samples)", got, (samples, count), "ln w of every draw", model.x.dtype)
-        z = _codes_seen(model, samples, count)
-        if samples > 1:
-            _name_draws(z, model)
-        _name_weights(got, model, z)
-    if same(got, log_weights(model, model.x, samples)):
-        raise Wrong(SEEDED)
-    meta = _Model(4, 3).to("meta")
-    on_meta(lambda: log_weights(meta, meta.x.to("meta"), 2), f"log_weights {GPU}")
+Z, LIKELIHOOD = "z = reparameterize(mu, logvar)", "gaussian_log_likelihood(x, model.decoder(z), model.log_sigma)"
+RATIO, LOOP = "(prior.log_prob(z) - posterior.log_prob(z)).sum(dim=1)", "    for _ in range(num_samples):\n"
+DRAW = f"{LOOP}        # a new draw for every image: (B, D)\n        {Z}\n"
+FORMULA = "The KL by formula is an average over all z: ln p(z) - ln q(z|x) is needed at the z of each draw."
+WEIGHTS_ROWS = (
+    (Z, "z = reparameterize(mu, logvar.exp())", "reparameterize gets the variance: it takes logvar as it is."),
+    (Z, "z = reparameterize(mu, (0.5 * logvar).exp())", "reparameterize gets std: it takes logvar as it is."),
+    (Z, "z = reparameterize(logvar, mu)", "reparameterize gets logvar first: it takes mu, then logvar."),
+    (Z, "z = torch.randn_like(mu)", "z is drawn from the prior: it must come from q(z|x)."),
+    (Z, "z = mu + torch.randn(1, mu.shape[1]) * posterior.scale", "All images share their noise: draw it anew for every image."),
+    (DRAW, f"    {Z}\n{LOOP}", "All draws of an image are the same z, so the bound cannot rise with K: draw anew each time."),
+    (LIKELIHOOD, "-(x - model.decoder(z)).pow(2).flatten(1).sum(dim=1)", ERROR),
+    (LIKELIHOOD, f"{LIKELIHOOD}.sum()", "ln p(x|z) is added up over the images: every image has its own."),
+    (LIKELIHOOD, f"{LIKELIHOOD}.mean()", "ln p(x|z) is averaged over the images: every image has its own."),
+    (LIKELIHOOD, f"{LIKELIHOOD}.exp()", "p(x|z) itself is taken, which is nearly 0: take its logarithm."),
+    (LIKELIHOOD, LIKELIHOOD.replace("model.log_sigma", "model.log_sigma.exp()"), "gaussian_log_likelihood gets sigma: it takes log_sigma as it is."),
+    (LIKELIHOOD, LIKELIHOOD.replace("model.decoder(z)", "z"), "z itself is compared with the images: decode it first."),
+    (LIKELIHOOD, LIKELIHOOD.replace("(z)", "(reparameterize(mu, logvar))"), "Another z is decoded than the one in ln p(z) and ln q(z|x): one draw serves all three."),
+    (RATIO, "-kl_divergence(mu, logvar).sum(dim=1)", FORMULA),
+    (RATIO, "(prior.log_prob(w := reparameterize(mu, logvar)) - posterior.log_prob(w)).sum(dim=1)", "ln p(z) and ln q(z|x) are taken at another z than the one that is decoded."),
+    (RATIO, "(prior.log_prob(z) - Normal(mu, logvar.exp()).log_prob(z)).sum(dim=1)", "q(z|x) is given the variance: its standard deviation is expected."),
+    (RATIO, "(prior.log_prob(z) - prior.log_prob((z - mu) / posterior.scale)).sum(dim=1)", "ln q(z|x) is that of the noise, which leaves out ln std: take it of z."),
+    (RATIO, "(prior.log_prob(z) - posterior.log_prob(z))", "ln p(z) - ln q(z|x) is not added up over D: a code has one number."),
+    (RATIO, "(prior.log_prob(z) - posterior.log_prob(z)).sum()", "ln p(z) - ln q(z|x) is added up over all images: add up the D dimensions of each code."),
+    (RATIO, "(prior.log_prob(z) - posterior.log_prob(z)).mean(dim=1)", "ln p(z) - ln q(z|x) is averaged over the dimensions: add them up."),
+    (RATIO, "(prior.log_prob(z) - posterior.log_prob(z)).exp().sum(dim=1)", "p(z) / q(z|x) itself is taken: its logarithm is asked for."),
+    (RATIO, "(prior.log_prob(z) / posterior.log_prob(z)).sum(dim=1)", "The logarithms are divided: the logarithm of a quotient is their difference."),
+    ("torch.stack(rows)", "torch.stack(rows).exp()", "w itself is returned, which overflows for real images: stay in logarithms."),
+    ("torch.stack(rows)", "torch.stack(rows) - math.log(num_samples)", "ln K is subtracted here already: iwae_bound does that."),
+)  # fmt: skip
 
 
-def _codes_seen(model, samples, count):
-    """Return the codes that were decoded as (K, B, D), in whichever order they came."""
-    if not model.decoder.seen:
-        raise Wrong("The decoder is never called: decode every draw of z.")
-    codes = torch.cat(model.decoder.seen)
-    if len(codes) != samples * count:
-        of = f"{samples} draws for each of {count} images"
-        raise Wrong(f"{len(codes)} codes are decoded, where {samples * count} are expected, {of}.")
-    if len(model.decoder.seen) == samples:
-        return codes.view(samples, count, -1)
-    rows, columns = codes.view(samples, count, -1), codes.view(count, samples, -1).transpose(0, 1)
-    std = (0.5 * model.encoder.logvar.detach()).exp()
-    far = [((z - model.encoder.mu.detach()) / std).pow(2).mean() for z in (rows, columns)]
-    return rows if far[0] <= far[1] else columns
-
-
-def _name_draws(z, model):
-    """Raise Wrong unless z, (K, B, D), holds K different draws from every posterior."""
-    mu, logvar = model.encoder.mu.detach(), model.encoder.logvar.detach()
-    if same(z[0], mu) and same(z[-1], mu):
-        raise Wrong("mu is decoded K times, where K draws of z are expected.")
-    if same(z, z[:1].expand_as(z)):
-        raise Wrong("All K draws of an image are the same z, so the bound cannot rise with K: draw anew each time.")
-    eps = (z - mu) / (0.5 * logvar).exp()
-    if same(eps, eps[:, :1].expand_as(eps), 1e-3):
-        raise Wrong(SHARED)
-    _name_noise(eps.flatten(0, 1), z, mu, logvar)
-    if z.flatten(0, 1)[:, 0].unique().numel() < 0.95 * z[..., 0].numel():
-        raise Wrong("Some draws are repeated: every row needs draws of its own.")
-
-
-def _name_weights(got, model, z):
-    """Raise Wrong unless got, (K, B), is ln w at the very z that were decoded."""
-    mu, logvar, log_sigma, x = model.encoder.mu, model.encoder.logvar, model.log_sigma, model.x
-    prior, std = Normal(0, 1).log_prob(z), (0.5 * logvar).exp()
-    posterior = Normal(mu, std).log_prob(z)
-    recons = [model.decoder.image(codes) for codes in z]
-
-    def fit_at(log_sigma):
-        return torch.stack([gaussian_log_likelihood(x, recon, log_sigma) for recon in recons])
-
-    fit = fit_at(log_sigma)
-    p, q, kl, constant = prior.sum(2), posterior.sum(2), kl_divergence(mu, logvar), HALF_LOG_2PI * z.shape[2]
-    wide, sharp = Normal(mu, logvar.exp()).log_prob(z).sum(2), Normal(0, 1).log_prob((z - mu) / std).sum(2)
-    _name(
-        got,
-        fit + p - q,
-        [
-            (fit - p + q, "ln p(z) - ln q(z|x) has the wrong sign: p stands above, q below the line."),
-            (fit + p + q, "ln q(z|x) is added: w is divided by q(z|x), so its logarithm is subtracted."),
-            (fit + p, "ln q(z|x) is missing: without it the weights do not average to p(x)."),
-            (fit - q, "ln p(z) is missing: the weight holds the prior of the code that was drawn."),
-            (fit, "ln p(z) - ln q(z|x) is missing: that is the log-likelihood alone."),
-            (p - q, "ln p(x|z) is missing, or stands there as p(x|z) itself, which is almost 0."),
-            (p - q - fit, "ln p(x|z) has the wrong sign."),
-            (fit + p - q - kl.sum(1), "The KL is subtracted as well: ln p(z) - ln q(z|x) stands for it here."),
-            (fit + (p - q).sum(1, keepdim=True), "ln p(z) - ln q(z|x) is added up over all images: over D only."),
-            (fit + (prior / posterior).sum(2), "The logarithms are divided: that of a quotient is their difference."),
-            (fit + (p - q).exp(), "p(z) / q(z|x) stands there itself: its logarithm is asked for."),
-            (fit + p - q - math.log(len(z)), "ln K is subtracted here already: iwae_bound does that."),
-            (fit_at(log_sigma.exp()) + p - q, "log_sigma goes in as it is, without exp."),
-            (fit - kl.sum(1), "The KL by formula is an average over all z: take ln p(z) - ln q(z|x) at each z."),
-            (fit + (prior - posterior).mean(2), "The dimensions are averaged: of a code, ln p and ln q are sums."),
-            (fit + (prior - posterior)[..., 0], "Only the first dimension counts: add up all D."),
-            (fit + p - wide, "q(z|x) has the standard deviation exp(0.5 * logvar), not the variance."),
-            (fit + p - sharp, "ln q(z|x) is taken of the noise, which leaves out - ln std: take it of z."),
-            (fit + p - q + constant, "The constant ln(2 pi) is in q, but not in p: both have it, or none."),
-            (fit + p - q - constant, "The constant ln(2 pi) is in p, but not in q: both have it, or none."),
-            (-(fit + p - q), "That is minus ln w."),
-            ((fit + p - q).exp(), "That is w itself, which overflows for real images: stay in logarithms."),
-            (fit.mean(1, keepdim=True) + p - q, "The log-likelihood is averaged over the images: each has its own."),
-            (fit.sum(1, keepdim=True) + p - q, "The log-likelihood is added up over the images: each has its own."),
-            (fit / x[0].numel() + p - q, "The log-likelihood is a mean over pixels: the image's is their sum."),
-        ],
-    )
-    if not same(got, fit + p - q):
-        if same(got, got[:1].expand_as(got)) and len(got) > 1:
-            raise Wrong("All K rows are the same: every draw of z has a weight of its own.")
-        if same(got - fit, (got - fit)[:1].expand_as(got)) and len(got) > 1:
-            raise Wrong("ln p(z) - ln q(z|x) is the same for every draw: take it at the z of that draw.")
-        formula = "ln p(x|z) + ln p(z) - ln q(z|x), all three at the z that is decoded"
-        raise Wrong(f"That is not {formula}{_seen(got, fit + p - q)}")
-
-
-def _judge_bound(iwae_bound):
-    for count, samples in ((4, 7), (5, 2), (3, 1)):
+def observe_iwae(iwae_bound):
+    for samples, count in ((7, 4), (2, 5), (1, 3), (6, 1)):
         log_w = uniform(-3, 3, samples, count)
-        intact = unchanged(log_w=log_w)
-        got = iwae_bound(log_w)
-        intact()
-        right = log_w.exp().mean(0).log()
-        if isinstance(got, torch.Tensor) and got.shape == (samples,) != (count,):
-            raise Wrong(f"The result is one number per draw, {tuple(got.shape)}: take the sum over the K draws, dim 0.")
-        _name(got, right, _wrong_bounds(log_w))
-        expect_tensor("iwae_bound(log_w)", got, (count,), "one bound per image", log_w.dtype)
-        if not same(got, right):
-            raise Wrong(f"That is not the logarithm of the mean of the {samples} weights{_seen(got, right)}")
-    far = uniform(-3, 3, 6, 4).float() + torch.tensor([400.0, -2000.0, 50.0, -300.0])
-    if not same(iwae_bound(far), torch.logsumexp(far, 0) - math.log(6), 1e-3):
-        where = "e^400 overflows, and e^-300 becomes 0"
-        raise Wrong(f"Far from 0 the bound fails: {where}, so logsumexp takes out the largest of each image first.")
-    meta = torch.empty(3, 2, device="meta")
-    on_meta(lambda: iwae_bound(meta), f"iwae_bound {GPU}")
+        yield from call("iwae_bound(log_w)", iwae_bound, read_divisor, "one bound per image, (B,)", log_w=log_w)
+    far = "Far from 0 the bound fails: e^400 overflows, e^-2000 is 0. First take out the largest weight of each image."
+    yield must("iwae_bound far from 0", iwae_bound(log_w + torch.tensor([400.0, -2000.0, 50.0, -300.0])), far)
+    yield from trainable(iwae_bound(log_w.requires_grad_()))
+    meta, double = torch.empty(3, 2, device="meta"), torch.ones(3, 2, dtype=torch.float64)
+    yield from portable(iwae_bound, lambda: iwae_bound(meta), lambda: iwae_bound(double))
 
 
-def _wrong_bounds(log_w):
-    samples, images = log_w.shape
-    total = log_w.exp().sum(0).log()
-    same_weights = f"{samples} equal weights must give that weight: subtract ln {samples}"
-    yield total, f"The sum of the weights is not divided by how many there are: {same_weights}."
-    yield total + math.log(samples), f"ln K is added: {same_weights}."
-    yield total / samples, "The logarithm is divided by K: dividing the weights by K subtracts ln K from it."
-    yield total - math.log(images), "ln of the number of images is subtracted: K is the number of draws."
-    yield total - samples, "K is subtracted, where ln K is expected."
-    yield total - math.log2(samples), "The logarithm of K is the natural one, as everywhere here."
-    yield total - math.log10(samples), "The logarithm of K is the natural one, as everywhere here."
-    for typed in {7, 128} - {samples}:
-        yield total - math.log(typed), f"{typed} is typed in, the number of draws of another case: use that of log_w."
-    yield total - math.log(log_w.numel()), "ln of the number of all weights is subtracted: K is the number of draws."
-    yield (log_w / samples).logsumexp(0), "ln w is divided by K, not w: that subtracts ln K."
-    yield log_w.mean(0), "That is the mean of the logarithms, the ELBO: take the logarithm of the mean."
-    yield log_w.max(0).values, "That is the largest of the weights: take the mean of all."
-    yield log_w.exp().mean(0), "That is the mean weight: its logarithm is missing."
-    yield (total - math.log(samples)).mean(), "The images are averaged: one number per image, (B,)."
-    yield torch.logsumexp(log_w, (0, 1)), "All images are summed as well: over the K draws, for each image."
-    yield torch.logsumexp(log_w.flatten(), 0) - math.log(log_w.numel()), "Over the K draws only, for each image."
-    yield -(total - math.log(samples)), "That is minus the bound."
+def read_divisor(got, want, log_w):
+    """Say what the sum of the weights is divided by, or what else the bound is."""
+    known = {
+        "This is the mean of the logarithms, the ELBO: take the logarithm of the mean.": log_w.mean(0),
+        "This is the largest of the weights: take the mean of all.": log_w.amax(0),
+    }
+    if not isinstance(got, Tensor) or got.shape != want.shape or got.isnan().any():
+        return None
+    by = (log_w.logsumexp(0) - got).exp()
+    if said := named(got, known):
+        return said
+    said = f"The sum of the weights is divided by {by[0]:.4g}, where K, here {len(log_w)}, is expected."
+    return said if same(by, by[:1].expand_as(by)) else None
 
 
-def _judge_groups(grouped_bound):
-    log_w = uniform(-3, 3, 8, 5) * torch.tensor([0.3, 1.0, 2.0, 3.0, 1.5])
-    intact = unchanged(log_w=log_w)
-    for size in (2, 4, 8, 1):
-        got = grouped_bound(log_w, size)
-        intact()
-        stepped = log_w.view(size, -1, 5).transpose(0, 1)
-        both = [groups.logsumexp(1).sub(math.log(size)).mean(0) for groups in (log_w.view(-1, size, 5), stepped)]
-        right = both[1] if same(got, both[1]) else both[0]
-        _name(got, right, _wrong_groups(log_w, size))
-        expect_tensor(f"grouped_bound(log_w, {size})", got, (5,), "one bound per image", log_w.dtype)
-        if not same(got, right):
-            raise Wrong(f"With groups of {size} of 8 draws, that is not the mean of their bounds{_seen(got, right)}")
-    meta = torch.empty(4, 3, device="meta")
-    on_meta(lambda: grouped_bound(meta, 2), f"grouped_bound {GPU}")
+SUMMED, LOG_K = "torch.logsumexp(log_w, dim=0)", " - math.log(len(log_w))"
+BOUND = f"{SUMMED}{LOG_K}"
+BOUND_ROWS = (
+    (LOG_K, "", "The sum of the weights is not divided by K: equal weights must give that weight, so subtract its logarithm."),
+    (LOG_K, " / len(log_w)", "The logarithm is divided by K: dividing the weights by K subtracts ln K from it."),
+    (LOG_K, " - len(log_w)", "K is subtracted, where ln K is expected."),
+    (LOG_K, " - math.log2(len(log_w))", "ln K is the natural logarithm: log2 is another one."),
+    (LOG_K, " - math.log10(len(log_w))", "ln K is the natural logarithm: log10 is another one."),
+    (BOUND, "torch.logsumexp(log_w / len(log_w), dim=0)", "ln w is divided by K, where w should be: that subtracts ln K."),
+)  # fmt: skip
 
 
-def _wrong_groups(log_w, size):
-    number = len(log_w) // size
-    cut, other = log_w.view(number, size, -1), log_w.view(size, number, -1)
-    bounds = cut.logsumexp(1) - math.log(size)
-    few = "of one group alone: the draws of all groups count, or the rise with K is not exact"
-    yield bounds[0], f"That is the bound {few}."
-    yield bounds[-1], f"That is the bound {few}."
-    yield bounds, f"That is the bound of every group, {number} of them: average them."
-    yield bounds.T, f"That is the bound of every group, {number} of them: average them."
-    yield bounds.sum(0), "The bounds of the groups are added up: average them."
-    yield bounds.sum(0) / size, "The sum is divided by the size of a group: by how many groups there are."
-    if number > 1:
-        yield bounds[:-1].mean(0), "The last group is left out."
-    for starts in (range(len(log_w)), range(len(log_w) - size + 1), range(number)):
-        windows = [log_w[at : at + size] for at in starts]
-        overlapping = torch.stack([window.logsumexp(0) - math.log(len(window)) for window in windows]).mean(0)
-        yield overlapping, "The groups overlap: each begins where the one before it ends."
-    yield bounds.max(0).values, "That is the best of the groups: average them."
-    yield bounds.mean(), "The images are averaged as well: one number per image, (B,)."
-    yield bounds.mean(1), "The images are averaged, not the groups: one number per image, (B,)."
-    yield cut.logsumexp(1).mean(0), "The sum over a group is not divided by its size: iwae_bound does."
-    full = log_w.logsumexp(0) - math.log(len(log_w))
-    yield full, f"That is the bound of all {len(log_w)} draws, whatever the group size is: average bounds, not weights."
-    yield log_w.mean(0), "That is the mean of the logarithms, the bound at K = 1, whatever the group size is."
-    changed = f"The groups hold {number} draws each, where group_size is {size}: it is their size, not their number."
-    for wrong in (other, log_w.view(number, size, -1).transpose(0, 1)):
-        yield (wrong.logsumexp(1) - math.log(number)).mean(0), changed
-        yield (wrong.logsumexp(1) - math.log(size)).mean(0), changed
+def observe_groups(grouped_bound):
+    for samples, size in ((12, 3), (12, 2), (8, 8), (6, 1)):
+        log_w = uniform(-3, 3, samples, 5) * torch.tensor([0.3, 1.0, 2.0, 3.0, 1.5])
+        either = lambda log_w, size: one_after_another(grouped_bound(log_w, size), log_w, size)  # noqa: E731
+        name = f"grouped_bound(log_w, {size})"
+        yield from call(name, either, None, "one bound per image, (B,)", log_w=log_w, group_size=size)
+    yield from trainable(grouped_bound(log_w.requires_grad_(), 2))
+    meta, double = torch.empty(4, 3, device="meta"), torch.ones(4, 3, dtype=torch.float64)
+    yield from portable(grouped_bound, lambda: grouped_bound(meta, 2), lambda: grouped_bound(double, 2))
+
+
+def one_after_another(got, log_w, size):
+    """Return the bound of neighbouring draws where got is that of draws at equal distances, which is as good."""
+    stepped = log_w.view(size, -1, log_w.shape[1]).logsumexp(0).sub(math.log(size)).mean(0)
+    fits = isinstance(got, Tensor) and got.dtype == log_w.dtype and same(got, stepped)
+    return metrics.grouped_bound(log_w, size) if fits else got
+
+
+GROUPS, AVERAGE = "log_w.split(group_size)", "torch.stack([iwae_bound(group) for group in groups]).mean(dim=0)"
+GROUPS_ROWS = (
+    (GROUPS, "log_w.chunk(group_size)", "There are group_size groups: group_size is how many draws each of them holds."),
+    (GROUPS, "[log_w[at : at + group_size] for at in range(len(log_w) - group_size + 1)]", "The groups overlap: each begins where the one before it ends."),
+    (GROUPS, "[log_w[at : at + group_size] for at in range(len(log_w) // group_size)]", "The groups overlap: each begins where the one before it ends."),
+    (GROUPS, "[log_w]", "This is the bound of all draws, whatever group_size is: average the bounds of the groups."),
+    (GROUPS, "log_w.split(1)", "This is the mean of the logarithms, the bound of single draws, whatever group_size is."),
+    (GROUPS, "log_w.split(group_size, dim=1)", "The images are cut into groups: cut the draws, the first axis."),
+    (AVERAGE, "sum(iwae_bound(group) for group in groups) / group_size", "The sum of the bounds is divided by the size of a group: divide it by the number of groups."),
+    (AVERAGE, "torch.stack([iwae_bound(group) for group in groups]).max(dim=0).values", "The best of the groups is taken: average them."),
+    (AVERAGE, "torch.stack([group.logsumexp(dim=0) for group in groups]).mean(dim=0)", "The sum over a group is not divided by its size: iwae_bound does that."),
+)  # fmt: skip
 
 
 # 4.3 what the code knows
 
 
-def judge_classifiers(nearest_mean, linear_probe):
-    with _about("nearest_mean"):
-        _judge_nearest(nearest_mean)
-    with _about("linear_probe"):
-        _judge_linear(linear_probe)
-
-
-def _judge_nearest(nearest_mean):
-    labels = torch.cat([torch.arange(10), torch.randint(0, 10, (70,))])[torch.randperm(80)]
-    centres = 2 * torch.randn(10, 4) * torch.linspace(0.2, 2, 10)[:, None] + 1
-    train_codes, codes = centres[labels] + torch.randn(80, 4), centres.repeat(6, 1) + 1.5 * torch.randn(60, 4)
-    means = class_means(train_codes, labels)
-    two = torch.cdist(codes, means).sort(dim=1).values
-    codes = codes[two[:, 1] - two[:, 0] > 0.05]  # a close call may go either way
-    distances = torch.cdist(codes, means)
-    intact = unchanged(train_codes=train_codes, train_labels=labels, codes=codes)
-    try:
-        got = nearest_mean(train_codes, labels, codes)
-    except RuntimeError as error:
-        if "10x80" in str(error):  # the one-hot labels of the training codes, turned
-            raise Wrong("class_means is given labels of the training codes with other codes: use theirs.") from error
-        raise
-    intact()
-    near = labels[torch.cdist(codes, train_codes).argmin(1)]
-    unit, sums = F.normalize(codes, dim=1) @ F.normalize(means, dim=1).T, means * labels.bincount()[:, None]
-    _name(
-        got,
-        distances.argmin(1),
-        [
-            (distances.argmax(1), "That is the farthest mean: the smallest distance wins."),
-            (distances, "Those are the distances: the class with the smallest is asked for, (N,)."),
-            (distances.min(1).values, "Those are the smallest distances: which class they belong to is asked for."),
-            (distances.argmin(0), "That is the nearest code of every class: the nearest class of every code, (N,)."),
-            (distances.argmin(1, keepdim=True), "The result is (N, 1), where (N,) is asked for."),
-            (near, "That is the class of the nearest training code: the nearest class *mean* is asked for."),
-            ((codes @ means.T).argmax(1), "That is the largest product: a long mean wins it; measure the distance."),
-            ((codes @ means.T).argmin(1), "That is the smallest product: measure the distance."),
-            (unit.argmax(1), "That is the smallest angle: measure the distance."),
-            (torch.cdist(codes, means, 1).argmin(1), "Absolute differences are added: a distance adds squares."),
-            (torch.cdist(codes, means, torch.inf).argmin(1), "Only the largest difference counts: all are squared."),
-            ((codes[:, None] - means).sum(2).argmin(1), "Differences are added with their signs: square them first."),
-            (torch.cdist(train_codes, means).argmin(1), "The training codes are classified: classify codes."),
-            (torch.cdist(codes, train_codes).argmin(1), "That is the index of a training code: means are missing."),
-            (labels[distances.argmin(1)], "A label is looked up with the class's number, which is the answer."),
-            (distances.argmin(1) + 1, "The classes are counted from 1: the first is 0."),
-            (torch.cdist(codes, means[1:]).argmin(1), "The mean of class 0 is missing, so all others move up."),
-            (torch.cdist(codes, sums).argmin(1), "The codes of a class are added up: their mean is asked for."),
-            (torch.cdist(codes, sums / 8).argmin(1), "The sums are divided by a tenth of all codes: by each class's."),
-            (torch.cdist(codes, sums / 80).argmin(1), "Sums are divided by the number of all codes: by each class's."),
-            (F.one_hot(distances.argmin(1), 10), "That is one-hot: the number of the class is asked for, (N,)."),
-        ],
-    )
-    expect_tensor("nearest_mean(train_codes, train_labels, codes)", got, (len(codes),), "one class per code")
-    if got.is_floating_point() or got.dtype == torch.bool:
-        raise Wrong(f"The classes are of type {got.dtype}: whole numbers are expected, as argmin gives them.")
-    if not same(got, distances.argmin(1)):
-        at = int((got != distances.argmin(1)).nonzero()[0])
-        seen = f"class {got[at]} for code {at}, whose nearest mean is that of class {distances.argmin(1)[at]}"
-        raise Wrong(f"nearest_mean does not give the class of the nearest mean: {seen}.")
+def observe_nearest(nearest_mean):
+    for count in (60, 1):
+        labels = torch.cat([torch.arange(10), torch.randint(0, 10, (70,)).clamp(max=7)])[torch.randperm(80)]
+        centres = 2 * torch.randn(10, 4) * torch.linspace(0.2, 2, 10)[:, None] + 1
+        train_codes, codes = centres[labels] + torch.randn(80, 4), centres.repeat(6, 1) + 1.5 * torch.randn(60, 4)
+        two = torch.cdist(codes, class_means(train_codes, labels)).sort(dim=1).values
+        codes = codes[two[:, 1] - two[:, 0] > 0.05][:count]  # a close call may go either way
+        name, given = "nearest_mean(train_codes, train_labels, codes)", (train_codes, labels, codes)
+        after = untouched(name, train_codes=train_codes, train_labels=labels, codes=codes)
+        got = nearest_mean(*given)
+        yield from after()
+        whole = isinstance(got, Tensor) and not got.is_floating_point() and got.dtype != torch.bool
+        yield must(name, got.long() if whole else got, None, "one class per code, (N,)")
     meta = torch.empty(12, 3, device="meta")
-    on_meta(lambda: nearest_mean(meta, labels[:12], meta), f"nearest_mean {GPU}")
+    yield from portable(nearest_mean, lambda: nearest_mean(meta, labels[:12], meta))
 
 
-def _judge_linear(answer):
-    for num_classes in (10, 4):
-        codes, labels = _labelled_codes(num_classes)
-        intact = unchanged(codes=codes, labels=labels)
-        options = {} if num_classes == 10 else {"num_classes": num_classes}
-        state = torch.get_rng_state()
-        probe = _train_probe(answer, codes, labels, options)
-        intact()
-        _name_encoder_gradient(codes)
-        _name_layer(probe, codes, num_classes)
-        torch.set_rng_state(state)
-        finished = linear_probe(codes, labels, **options)
-        torch.set_rng_state(state)
-        early = answer(codes.detach(), labels, num_steps=20, **options)
-        _name_fit(probe, finished, early, codes.detach(), labels, state)
-    meta = torch.empty(12, 3, device="meta")
-    on_meta(lambda: answer(meta, labels[:12], num_steps=2), f"linear_probe {GPU}")
+MEANS, CDIST = "class_means(train_codes, train_labels)", "torch.cdist(codes, means)"
+SMALLEST, ONE_HOT = "distances.argmin(dim=1)", "F.one_hot(train_labels, 10).to(train_codes)"
+NEAREST_ROWS = (
+    (MEANS, "class_means(codes, train_labels)", "class_means gets codes with the labels of the training codes: give it train_codes."),
+    (MEANS, "train_codes", "The means are missing: this finds the nearest training code, not the nearest class."),
+    (MEANS, f"{ONE_HOT}.T @ train_codes", "The codes of each class are added up: take their mean."),
+    (MEANS, f"{ONE_HOT}.T @ train_codes / len(train_codes)", "The sums are divided by the number of all codes: divide each by how many its class has."),
+    (MEANS, "class_means(train_codes, train_labels)[1:]", "The mean of class 0 is left out, so all others move up."),
+    (CDIST, "torch.cdist(train_codes, means)", "The training codes are classified, where codes should be."),
+    (CDIST, "torch.cdist(means, codes)", "The distances are transposed: one row per code is expected, (N, 10)."),
+    (CDIST, "-codes @ means.T", "The largest product is looked for, which a long mean wins: measure the distance."),
+    (CDIST, "-F.cosine_similarity(codes[:, None], means, dim=2)", "The smallest angle is looked for: measure the distance."),
+    (CDIST, "torch.cdist(codes, means, p=1)", "The differences are added up without their squares: a distance adds squares."),
+    (CDIST, "(codes[:, None] - means).sum(dim=2)", "The differences are added up with their signs: square them first."),
+    (CDIST, "codes - means", "codes and means are subtracted row by row: every code is compared with every mean."),
+    (SMALLEST, "distances.argmax(dim=1)", "The farthest mean is found: the smallest distance wins."),
+    (SMALLEST, "distances", "The distances are returned: the class with the smallest is asked for, (N,)."),
+    (SMALLEST, "distances.min(dim=1)", "min(dim=1) gives the smallest distances and their classes: only the classes are asked for."),
+    (SMALLEST, "distances.min(dim=1).values", "The smallest distances are returned: the classes that they belong to are asked for."),
+    (SMALLEST, "train_labels[distances.argmin(dim=1)]", "A label is looked up with the number of the class, which is the answer already."),
+    (SMALLEST, "train_labels[torch.cdist(codes, train_codes).argmin(dim=1)]", "The class of the nearest training code is returned: the nearest class mean is asked for."),
+    (SMALLEST, "distances.argmin(dim=1) + 1", "The classes are counted from 1: the first is 0."),
+    (SMALLEST, "distances.argmin(dim=1).float()", "The classes are returned as floats: whole numbers are expected, as argmin gives them."),
+)  # fmt: skip
 
 
-def _labelled_codes(num_classes):
-    """Draw codes of overlapping classes; they hang on a graph, as an encoder's do."""
-    centres = 1.2 * torch.randn(num_classes, 5) + 0.5
-    labels = torch.cat([torch.arange(num_classes), torch.randint(0, num_classes, (190,))])
-    codes = centres[labels] + torch.randn(len(labels), 5)
-    return codes.requires_grad_(), labels
+def observe_probe(linear_probe):
+    cases = []
+    for num_classes, count in ((10, 200), (4, 50)):
+        labels = torch.cat([torch.arange(num_classes), torch.randint(0, num_classes, (count - num_classes,))])
+        cases.append((num_classes, labels, 1.2 * torch.randn(num_classes, 5)[labels] + torch.randn(count, 5) + 0.5))
+    start = torch.get_rng_state()
+    for num_classes, labels, codes in cases:
+        usual, _, _ = from_state(start, steps_of, metrics.linear_probe, codes, labels, num_classes, 5)
+        codes.requires_grad_()  # as where an encoder made them
+        after = untouched("linear_probe", codes=codes, labels=labels)
+        got, right, (probe, weights) = from_state(start, steps_of, linear_probe, codes, labels, num_classes, 5)
+        yield from after()
+        reaches = "The gradient reaches codes, and would go on into the encoder: cut codes off from their history."
+        yield holds(codes.grad is None, reaches)
+        yield holds(codes.requires_grad, "codes are cut off in place, for whoever passed them in: use a new tensor.")
+        yield holds(len(got) == 5, f"The number of steps taken is {len(got)}, where num_steps is 5.")
+        if len(got) != 5:
+            return
+        name = "The gradient of the loss, which should be the mean cross-entropy of all codes,"
+        yield must(name, with_usual_draws(got, right, usual))
+        trained = isinstance(probe, nn.Module) and same(probe(codes), F.linear(codes, *weights))
+        yield holds(trained, f"linear_probe returns {brief(probe)}, where the layer that was trained is expected.")
+    meta, double = torch.empty(12, 3, device="meta"), torch.ones(12, 3, dtype=torch.float64)
+    far = lambda: linear_probe(meta, labels[:12], num_steps=2)  # noqa: E731
+    yield from portable(linear_probe, far, lambda: linear_probe(double, labels[:12], num_steps=2)(double))
 
 
-def _train_probe(answer, codes, labels, options):
-    """Run the probe on codes that an encoder, a doubling, has made; a graph used twice means that it is in the way."""
+def steps_of(linear_probe, codes, labels, *options):
+    """Train a probe; return the gradients at its steps, (steps, weights), the right ones, the probe and its weights."""
+    got, right, weights = [], [], []
+
+    def note(optimizer, *_):
+        weights[:] = [weight for group in optimizer.param_groups for weight in group["params"]]
+        got.append(torch.cat([(0 * w if w.grad is None else w.grad).detach().flatten() for w in weights]))
+        loss = F.cross_entropy(F.linear(codes.detach(), *weights), labels)
+        right.append(torch.cat([grad.flatten() for grad in torch.autograd.grad(loss, weights)]))
+
+    hook = register_optimizer_step_pre_hook(note)
     try:
-        return answer(codes, labels, **options)
-    except RuntimeError as error:
-        if "graph a second time" in str(error):
-            raise Wrong(
-                "The gradient goes back into the encoder, and fails at the second step: detach codes."
-            ) from error
-        raise
+        probe = linear_probe(codes, labels, *options)
+    finally:
+        hook.remove()
+    return *(torch.stack(some) if some else torch.empty(0) for some in (got, right)), (probe, weights)
 
 
-def _name_encoder_gradient(codes):
-    if codes.grad is not None:
-        raise Wrong(
-            "The probe's gradient reaches codes, and would go on into the encoder, which then learns the labels: "
-            "a probe only looks on, so cut the codes off."
-        )
-    if not codes.requires_grad:
-        raise Wrong("codes are cut off in place, for whoever passed them in: detach() returns a new tensor.")
+LOSS, CLEAR, BACK = (
+    "F.cross_entropy(probe(codes), labels)",
+    "        optimizer.zero_grad()\n",
+    "        loss.backward()\n",
+)
+STEP = "        optimizer.step()\n"
+FIRST = "The scores go through a {} first: cross_entropy takes them as they are.".format
+SQUARED = "This is the squared error, where the cross-entropy is expected."
+PROBE_ROWS = (
+    (LOSS, "F.cross_entropy(labels, probe(codes))", "cross_entropy gets the labels first: it takes the scores, then the labels."),
+    (LOSS, "F.cross_entropy(probe(codes).softmax(dim=1), labels)", "The scores go through a softmax twice: cross_entropy applies it itself."),
+    (LOSS, "F.cross_entropy(probe(codes).softmax(dim=0), labels)", FIRST("softmax over the codes")),
+    (LOSS, "F.cross_entropy(probe(codes).sigmoid(), labels)", FIRST("sigmoid")),
+    (LOSS, "F.cross_entropy(probe(codes).argmax(dim=1), labels)", "cross_entropy takes the scores, as floats, and the number of each class: argmax and one_hot are not needed."),
+    (LOSS, 'F.cross_entropy(probe(codes), labels, reduction="sum")', "The cross-entropy is summed over the codes: take the mean."),
+    (LOSS, 'F.cross_entropy(probe(codes), labels, reduction="none")', "The cross-entropy is not reduced: take the mean over the codes."),
+    (LOSS, "-F.cross_entropy(probe(codes), labels)", "The loss has the wrong sign: it is made as small as possible."),
+    (LOSS, "F.nll_loss(probe(codes), labels)", "nll_loss takes logarithms of probabilities, and gets scores: cross_entropy takes scores."),
+    (LOSS, "F.nll_loss(probe(codes).softmax(dim=1), labels)", "The logarithm is missing: this is minus the probability of the right class."),
+    (LOSS, "F.mse_loss(probe(codes), F.one_hot(labels, num_classes).to(codes))", SQUARED),
+    (LOSS, "F.mse_loss(probe(codes).softmax(dim=1), F.one_hot(labels, num_classes).to(codes))", SQUARED),
+    (LOSS, "F.binary_cross_entropy_with_logits(probe(codes), F.one_hot(labels, num_classes).to(codes))", "This asks yes or no for every class by itself: one class out of several is asked for."),
+    (CLEAR, "", "The gradients of the step before are never cleared: PyTorch adds the new ones to them."),
+    (CLEAR + BACK, BACK + CLEAR, "The optimizer steps without gradients: backward computes them before the step, and they are cleared before backward."),
+    (CLEAR + BACK + STEP, STEP + CLEAR + BACK, "The optimizer steps first, with the gradients of the step before: clear, compute, step."),
+)  # fmt: skip
 
 
-def _name_layer(probe, codes, num_classes):
-    if not isinstance(probe, nn.Module):
-        raise Wrong(f"linear_probe returns a {type(probe).__name__}, where the trained layer is expected.")
-    if any(weight.grad_fn is not None for weight in probe.parameters()) or not list(probe.parameters()):
-        raise Wrong("linear_probe returns a layer without weights of its own.")
-    got = probe(codes.detach())
-    expect_tensor("What the probe says to codes", got, (len(codes), num_classes), "one number per class", codes.dtype)
+# 4.4 leave one out
 
 
-def _name_fit(probe, finished, early, codes, labels, state):
-    """Raise Wrong unless the probe fits about as well as the finished one; early, after 20 steps, tells the mistake."""
-    with torch.no_grad():
-        outputs, early = probe(codes), early(codes)
-        got, best = (F.cross_entropy(said, labels).item() for said in (outputs, finished(codes)))
-    num_classes = outputs.shape[1]
+def observe_without(without_class):
+    labels, images = torch.tensor([3, 1, 1, 2, 0, 3, 5, 9, 3, 1, 0, 7]), uniform(-1, 1, 12, 1, 4, 4)
+    for digit, count in ((3, 12), (1, 12), (0, 12), (8, 12), (3, 2), (3, 1)):
+        x, its, name = images[:count], labels[:count], f"without_class(images, labels, {digit})"
+        after = untouched(name, images=x, labels=its)
+        got = without_class(x, its, digit)
+        yield from after()
+        kept = got[0] if isinstance(got, tuple | list) and len(got) == 2 else None
+        if isinstance(kept, Tensor) and kept.shape[1:] == x.shape[1:]:
+            left = [int((x == one).flatten(1).all(1).int().argmax()) for one in kept]
+            listed = f"The list of the images that {name} keeps, by position,"
+            yield must(listed, left, read_kept, labels=its, digit=digit)
+        yield from returned(name, got, ("images", "labels"), {"keep": its != digit, "all labels": its})
 
-    def trained(loss_of=lambda scores: F.cross_entropy(scores, labels), **options):
-        return _as_trained(codes, num_classes, state, loss_of, **options)
 
-    uncleared = trained(clear=False)
-    if got < best + 0.01 and not same(early, uncleared, 1e-3):
-        return
-    wrong = [
-        (trained(steps=0), "The weights never move: clear, backward, step, in this order, in every one of num_steps."),
-        (trained(steps=1), "One step only is taken: every one of num_steps takes one."),
-        (uncleared, "The gradients of the last step are never cleared: PyTorch adds the new ones to them."),
-    ]
-    losses = ((trained(loss_of), hint) for loss_of, hint in wrong_losses(labels, num_classes))
-    for value, hint in itertools.chain(wrong, losses):
-        if same(early, value, 1e-3):
-            raise Wrong(hint)
-    right = (outputs.argmax(1) == labels).double().mean().item()
-    seen = f"a cross-entropy of {got:.3f} and {100 * right:.0f} % right, where {best:.3f} can be reached"
-    raise Wrong(
-        f"After training, the probe gives the codes it was fitted on {seen}: is the loss their "
-        "cross-entropy, and every step taken on all of them?"
+def read_kept(got, _, labels, digit):
+    """Say which classes are taken out, from the positions of the images that stay."""
+    gone = [labels[at].item() for at in range(len(labels)) if at not in got]
+    if not gone:
+        return f"The images of digit, here {digit}, are still there, so the model learns what it should not know."
+    one_class = len(set(gone)) == 1 and gone[0] != digit and gone.count(gone[0]) == int((labels == gone[0]).sum())
+    typed = (
+        f"The images of {gone[0]} are taken out, where those of digit, here {digit}, should be: is a number typed in?"
     )
+    return typed if one_class else None
 
 
-def _as_trained(codes, num_classes, state, loss_of, steps=20, clear=True):
-    """Return what a probe says to the codes that was trained on a loss of its scores, from the same start."""
-    after = torch.get_rng_state()
-    torch.set_rng_state(state)
-    probe = nn.Linear(codes.shape[1], num_classes)
-    torch.set_rng_state(after)
-    optimizer = torch.optim.Adam(probe.parameters(), lr=0.02)
-    for _ in range(steps):
-        if clear:
-            optimizer.zero_grad()
-        loss_of(probe(codes)).backward()
-        optimizer.step()
-    return probe(codes).detach()
+KEEP, PICKED = "labels != digit", "images[keep], labels[keep]"
+WITHOUT_ROWS = (
+    (KEEP, "labels == digit", "Only the images of digit are left: they should be the ones that are missing."),
+    (KEEP, "torch.arange(len(labels)) != digit", "digit is taken for a position: all images whose label is digit should go."),
+    (KEEP, "[label != digit for label in labels]", "keep is a list: a tensor is expected, with one True or False for each image."),
+    (KEEP, "(labels != digit).long()", "keep holds whole numbers, which pick images by their position: True and False are expected."),
+    (PICKED, "images, labels[keep]", "The images of digit are still there, only their labels are gone: pick the images with keep as well."),
+    (PICKED, "images[keep], labels", "The labels of digit are still there, only its images are gone: pick the labels with keep as well."),
+    (PICKED, "labels[keep], images[keep]", "Images and labels have changed places: the images come first."),
+)  # fmt: skip
 
 
-# 4.4 leave one out, 4.5 like with like
+def observe_auroc(auroc):
+    ties, more = torch.tensor([2.0, 4, 4, 1, 7, 5, 3]), torch.tensor([4.0, 6, 5, 9, 1])
+    cases = [(torch.randn(40), torch.randn(13) + 1.2), (ties, more), (torch.tensor([1.0, 2.0]), torch.tensor([3.0]))]
+    cases += [(torch.full((3,), 5.0), torch.full((2,), 5.0)), (more, ties), (torch.randn(6) + 2, torch.randn(9))]
+    results = []
+    for normal, anomalous in cases:
+        after = untouched("auroc", normal=normal, anomalous=anomalous)
+        results.append(as_number(auroc(normal, anomalous)))
+        yield from after()
+    for (normal, anomalous), one in zip(cases, results, strict=True):
+        name = f"auroc, of {len(normal)} normal and {len(anomalous)} anomalous scores,"
+        yield must(name, one, read_share, "one number", results=results, cases=cases)
 
 
-def judge_anomaly(without_class, auroc):
-    with _about("without_class"):
-        _judge_without(without_class)
-    with _about("auroc"):
-        _judge_auroc(auroc)
+def read_share(_, want, results, cases):
+    """Read a wrong share as a sum of the share of the pairs that are above, and of those that are equal."""
+    if not all(isinstance(one, Tensor) and one.shape == () for one in results):
+        return None
+    pairs = [(anomalous[:, None] > normal, anomalous[:, None] == normal) for normal, anomalous in cases]
+    above, equal = (torch.stack([pair[at].double().mean() for pair in pairs]) for at in (0, 1))
+    terms = {"the share of pairs above": above, "the share of equal pairs": equal, "1": torch.ones(len(cases))}
+    has = fit(torch.stack(results), terms)
+    wanted = {"the share of pairs above": 1.0, "the share of equal pairs": 0.5}
+    return has and compare(has, wanted, "auroc")
 
 
-def _judge_without(without_class):
-    labels = torch.tensor([3, 1, 1, 2, 0, 3, 5, 9, 3, 1, 0, 7])
-    images = torch.rand(12, 1, 4, 4) * 2 - 1
-    intact = unchanged(images=images, labels=labels)
-    for digit in (3, 1, 0, 8):
-        got = without_class(images, labels, digit)
-        intact()
-        keep = labels != digit
-        if not isinstance(got, tuple | list) or len(got) != 2:
-            raise Wrong(f"without_class returns {type(got).__name__}, where the two of images, labels are expected.")
-        if any(getattr(part, "ndim", 0) == 0 for part in got):
-            raise Wrong("One image, or one label, comes back, where all that stay are expected.")
-        _name_keep(got, keep)
-        if digit != 8 and any(isinstance(part, torch.Tensor) and len(part) == len(images) for part in got):
-            raise Wrong(f"The digit {digit} is still there, so the model is trained on what it should not know.")
-        if same(got[0], images[~keep]) and digit != 8:
-            raise Wrong(f"Only the digit {digit} is left: it should be the one that is missing.")
-        if len(got[0]) == len(images) - 1 != int(keep.sum()):
-            raise Wrong(
-                f"One image is taken out, the one at position {digit}: all images of the *class* {digit} should be."
-            )
-        for name, part, whole in (("images", got[0], images), ("labels", got[1], labels)):
-            what = f"The tensor of {name} without the digit {digit}"
-            expect_tensor(what, part, whole[keep].shape, "those that stay", whole.dtype)
-            if not same(part, whole[keep]):
-                raise Wrong(
-                    f"The {name} that stay are others than those whose label is not {digit}, in the same order."
-                )
+ABOVE, EQUAL = "anomalous[:, None] > normal[None, :]", "anomalous[:, None] == normal[None, :]"
+AREA, COUNTED = "(above.float().mean() + 0.5 * equal.float().mean()).item()", "(above.sum() + 0.5 * equal.sum())"
+AUROC_ROWS = (
+    (ABOVE, "anomalous[:, None] < normal[None, :]", "The two have changed places: count the pairs where the anomalous score is higher."),
+    (ABOVE, "anomalous[:, None] >= normal[None, :]", "above holds the ties as well, so a tie counts one and a half."),
+    (ABOVE, "anomalous > normal", "The scores are compared one by one: a column against a row compares all pairs."),
+    (EQUAL, "anomalous[:, None] != normal[None, :]", "equal holds the pairs that are not equal."),
+    (EQUAL, "anomalous[:, None] <= normal[None, :]", "equal holds every pair that is not above."),
+    (EQUAL, "anomalous[:, None] >= normal[None, :]", "equal holds the pairs that are above as well."),
+    (AREA, f"{COUNTED}.item()", "This is the number of pairs: divide by how many there are."),
+    (AREA, f"({COUNTED} / len(normal)).item()", "The number of pairs is divided by the number of normal scores: divide by that of all pairs."),
+    (AREA, f"({COUNTED} / len(anomalous)).item()", "The number of pairs is divided by the number of anomalous scores: divide by that of all pairs."),
+    (AREA, "(above.mean() + 0.5 * equal.mean()).item()", "mean cannot take True and False: .float() makes numbers of them."),
+    (AREA, "above.any(dim=1).float().mean().item()", "An anomalous score counts whole as soon as it is above one normal score: count all pairs."),
+    (AREA, f"(lambda area: max(area, 1 - area))({AREA})", "An area below one half is turned round: leave it, because it says that the score misleads."),
+    (AREA, f"max({AREA}, 0.5)", "An area below one half is raised to it: leave it, because it says that the score misleads."),
+    (AREA, "float(anomalous.mean() > normal.mean())", "Only the two means are compared: compare all pairs."),
+    (AREA, "(anomalous.mean() - normal.mean()).item()", "This is the difference of the two means: compare all pairs."),
+)  # fmt: skip
 
 
-def _name_keep(got, keep):
-    """Raise Wrong where keep is no row of True and False, as what it picks shows."""
-    images, labels = got
-    if isinstance(images, torch.Tensor) and images.ndim == 5:
-        raise Wrong("keep does not hold one True or False for each image, (N,): compare labels with digit by !=.")
-    if isinstance(labels, torch.Tensor) and labels.dtype == torch.bool:
-        raise Wrong("keep itself is returned, where the labels that it picks are expected.")
-    if len(images) == len(keep) and len(images.unique(dim=0)) <= 2:
-        raise Wrong("keep holds whole numbers, which pick rows by their position: True and False are expected.")
+# 4.5 like with like
 
 
-def _judge_auroc(auroc):
-    for normal, anomalous in (
-        (torch.randn(40), torch.randn(13) + 1.2),
-        (torch.tensor([2.0, 4, 4, 1, 7, 5, 3]), torch.tensor([4.0, 6, 5, 9, 1])[torch.randperm(5)]),
-        (torch.tensor([1.0, 2.0]), torch.tensor([3.0])),
-        (torch.tensor([5.0, 5.0, 5.0]), torch.tensor([5.0, 5.0])),
-        (torch.tensor([4.0, 6, 5, 9, 1]), torch.tensor([2.0, 4, 4, 1, 7, 5, 3])),
-    ):
-        intact = unchanged(normal=normal, anomalous=anomalous)
-        got = auroc(normal, anomalous)
-        intact()
-        above = (anomalous[:, None] > normal).double()
-        equal = (anomalous[:, None] == normal).double()
-        right = (above + 0.5 * equal).mean()
-        got = torch.tensor(got, dtype=torch.float64) if isinstance(got, float | int) else got
-        _name(got, right, _wrong_areas(normal, anomalous, above, equal))
-        expect_tensor("auroc(normal, anomalous)", got, (), "one number from 0 to 1")
-        if not same(got, right):
-            sizes = f"{len(normal)} normal and {len(anomalous)} anomalous scores"
-            sizes += ", some of them equal," if equal.any() else ""
-            raise Wrong(f"For {sizes} that is not the share of pairs{_seen(got, right)}")
+def observe_excess(excess_surprise):
+    for count, others in ((9, 6), (6, 6), (7, 1)):
+        train_outline, outline = uniform(2, 9, count), uniform(1, 12, others)
+        outline[:2] = torch.tensor([1.5, 11.5])[:others]  # one is far below the line, one far above
+        train, scored = 3 * train_outline - 16 + uniform(-6, 6, count), 10 - outline + uniform(-6, 6, others)
+        given = dict(train_surprise=train, train_outline=train_outline, surprise=scored, outline=outline)
+        after = untouched("excess_surprise", **given)
+        got = excess_surprise(*given.values())
+        yield from after()
+        if others > 3 and (line := subtracted(got, scored, outline - train_outline.mean())):
+            own = slope_of(outline, scored)
+            yield must("Of the line that is subtracted from the surprise, the", line, read_line, own=own)
+        yield must("excess_surprise", value_of(got), None, "one number per image to be scored, (N,)")
 
 
-def _wrong_areas(normal, anomalous, above, equal):
-    pairs, right = above.numel(), (above + 0.5 * equal).mean()
-    if right < 0.5:  # only here do these two differ from the right answer, and other mistakes were seen before
-        yield 1 - right, "An area below one half is turned round: leave it, it says that the score misleads"
-        yield right.clamp(min=0.5), "An area below one half is raised to it: leave it, it says that the score misleads"
-    yield above + 0.5 * equal, "That is one number per pair: their mean is asked for"
-    yield 100 * right, "That is a percentage: a share from 0 to 1 is asked for"
-    yield right.round(decimals=2), "The share is rounded: that can wait until it is printed"
-    yield (above - 0.5 * equal).mean(), "The ties are subtracted, and should be added"
-    yield (above + 1.5 * equal).mean(), "above holds the ties as well: a tie then counts one and a half"
-    yield (1.5 * above + 0.5 * equal).mean(), "equal holds the pairs that are above as well"
-    yield (0.5 + 0.5 * above).mean(), "equal holds every pair that is not above"
-    yield (0.5 + above - 0.5 * equal).mean(), "equal holds the pairs that are *not* equal"
-    yield (anomalous.mean() > normal.mean()).double(), "It is all or nothing: the share of *all pairs* is asked for"
-    yield above.mean(), "A tie counts nothing here, and should count one half"
-    yield (above + equal).mean(), "A tie counts as found here, and should count one half"
-    yield (1 - above - 0.5 * equal).mean(), "The two have changed places: how often is the *anomalous* score higher"
-    yield (1 - above - equal).mean(), "The two have changed places, and a tie should count one half"
-    yield (1 - above).mean(), "The two have changed places, and a tie should count one half"
-    yield (above + 0.5 * equal).sum(), f"That is the number of pairs: divide by how many there are, {pairs}"
-    for count in (len(normal), len(anomalous)):
-        yield (above + 0.5 * equal).sum() / count, f"The pairs are divided by {count}, but there are {pairs}"
-    yield 0.5 * (above + equal).mean(), "Only ties count one half: a pair that is above counts whole"
-    yield above.mean() + 0.5 * equal.sum(), "The ties are summed, not averaged: the share of pairs that are equal"
-    yield anomalous.double().mean() - normal.double().mean(), "That is a difference of means: compare all pairs"
-    yield (anomalous > normal.mean()).double().mean(), "Only the mean of the normal scores is compared: all pairs"
-    yield (anomalous.mean() > normal).double().mean(), "Only the mean of the anomalous scores is compared: all pairs"
+def subtracted(got, surprise, outline):
+    """Return slope and height of the line that is subtracted from the surprise; None if it is no line."""
+    if not isinstance(got, Tensor) or got.shape != surprise.shape or got.dtype != surprise.dtype:
+        return None
+    line = (surprise - got.detach()).double()
+    slope = slope_of(outline, line)
+    height = line.mean() - slope * outline.mean()
+    straight = line.isfinite().all() and same(height + slope * outline, line)
+    return {"slope": slope, "height at the mean outline of the training images": height} if straight else None
 
 
-def judge_excess(excess_surprise):
-    for count, others in ((9, 6), (6, 6)):
-        train_outline, outline = uniform(20, 90, count), uniform(10, 120, others)
-        outline[:2] = torch.tensor([15, 115])  # one is far below the line, one far above
-        train, given = 3 * train_outline - 400 + uniform(-60, 60, count), 75 - 6 * outline + uniform(-60, 60, others)
-        intact = unchanged(train_surprise=train, train_outline=train_outline, surprise=given, outline=outline)
-        got = excess_surprise(train, train_outline, given, outline)
-        intact()
-        line = _line(train_outline, train)
-        right = given - line(outline)
-        _name(got, right, _wrong_excess(train, train_outline, given, outline))
-        expect_tensor("excess_surprise(...)", got, (others,), "one number per image to be scored", given.dtype)
-        if not got.isfinite().all() or got.abs().max() > 1e9:
-            raise Wrong("The slope is divided by a sum of differences from their mean, which is 0: square them first.")
-        if not same(got, right):
-            raise Wrong(f"That is not how far the images lie above the line of the training images{_seen(got, right)}")
+def slope_of(across, up):
+    across, up = (across - across.mean()).double(), up.double()
+    return (across * up).sum() / across.pow(2).sum()
 
 
-def _line(across, up):
-    """Return the least-squares line of up against across, as a function."""
-    rows = torch.stack([torch.ones_like(across), across], dim=1)
-    start, slope = torch.linalg.lstsq(rows, up[:, None]).solution[:, 0]
-    return lambda values: start + slope * values
+def read_line(got, _, own):
+    fitted = "The line is fitted to the images to be scored: fit it to the training images."
+    return fitted if same(got["slope"], own) else None
 
 
-def _wrong_excess(train, train_outline, given, outline):
-    line, own = _line(train_outline, train), _line(outline, given)
-    centred, up, level = train_outline - train_outline.mean(), train - train.mean(), train.mean()
-    excess, slope, steps = given - line(outline), (centred @ up) / (centred @ centred), outline - train_outline.mean()
-    like = "simple images score low, whether they belong or not: compare with the line"
-    lost = "The sign is lost: an image below the line is *less* surprising than expected."
-    yield given, f"That is the surprise itself: {like}."
-    yield given - level, f"Only the mean surprise is subtracted, the slope is missing, or comes out as 0: {like}."
-    yield line(outline), "That is what the line says: how far the surprise lies above it is asked for."
-    yield -excess, "The sign is turned: an image above the line is *more* surprising than expected."
-    yield given - own(outline), "The line is fitted to the images to be scored: fit it to the training images."
-    yield excess.abs(), lost
-    yield excess.pow(2), lost
-    yield excess.clamp(min=0), "What lies below the line is raised to 0: how far below matters as well."
-    yield excess.sort().values, "The scores are sorted, so that nobody knows whose they are."
-    for spread in (train, given):
-        yield excess / spread.std(), "The difference is divided by a spread: it is asked for in nats."
-    yield excess / line(outline), "The difference is divided by what the line says: it is asked for in nats."
-    yield given + line(outline), "What the line says is added: a difference is asked for."
-    yield given - line(outline).mean(), "The mean of the line is subtracted: each image has its own place on it."
-    yield given / line(outline), "The surprise is divided by what the line says: a difference is asked for."
-    yield train - line(train_outline), "The training images are scored: score surprise and outline."
-    yield given - slope * outline, "The line goes through the origin: it goes through the means, s-bar and a-bar."
-    yield given - level - slope * outline, "The mean outline is not subtracted: the line goes through both means."
-    yield given - slope * steps, "The mean surprise is missing from what the line says."
-    yield given - level + slope * steps, "The slope has the wrong sign."
-    theirs = "of the images to be scored: the line goes through the means of the training images."
-    yield given - level - slope * (outline - outline.mean()), f"The outline is compared with the mean {theirs}"
-    yield given - given.mean() - slope * steps, f"The line is given the mean surprise {theirs}"
-    yield given - given.mean() - slope * (outline - outline.mean()), f"Both means are those {theirs}"
-    for other, hint in _wrong_slopes(train, train_outline, given, outline):
-        yield given - level - other * steps, hint
+SLOPE = "(centred * (train_surprise - train_surprise.mean())).sum() / centred.pow(2).sum()"
+PRODUCT, SQUARES = SLOPE.split(" / ")
+LEVEL, ROSE, EXCESS = "train_surprise.mean() + slope", " * (outline - train_outline.mean())", "surprise - expected"
+COVARIANCE = PRODUCT.replace("sum", "mean")
+EXCESS_ROWS = (
+    (SLOPE, PRODUCT, "The slope is not divided by the sum of the squares."),
+    (SLOPE, COVARIANCE, "The slope is the mean product of the differences: divide it by the variance of the outline."),
+    (SLOPE, f"{SQUARES} / {PRODUCT}", "The outline is divided by the slope: look at which sum divides, and at what the slope multiplies."),
+    (SLOPE, f"{PRODUCT} / {SQUARES}.sqrt()", "The slope is divided by the root of the sum of the squares: divide by the sum itself."),
+    (SLOPE, f"{COVARIANCE} / centred.std()", "The slope is divided by the standard deviation of the outline: divide by its square, the variance."),
+    (SLOPE, f"{PRODUCT} / train_outline.var()", "The slope divides a sum by a variance, which is a mean: use the same above and below."),
+    (SLOPE, f"{COVARIANCE} / train_outline.var()", "A mean over N and one over N - 1 are mixed in the slope: var divides by N - 1."),
+    (SLOPE, f"{PRODUCT} / train_outline.pow(2).sum()", "The mean of the outline is not subtracted before it is squared."),
+    (SLOPE, "(train_outline * train_surprise).sum() / train_outline.pow(2).sum()", "No mean is subtracted in the slope."),
+    (SLOPE, f"{PRODUCT} / (train_surprise - train_surprise.mean()).pow(2).sum()", "The slope is divided by the squares of the surprise: divide by those of the outline."),
+    (SLOPE, "torch.corrcoef(torch.stack([train_outline, train_surprise]))[0, 1]", "The slope is a correlation: the spread of the surprise divides it as well."),
+    (SLOPE, "((train_surprise - train_surprise.mean()) / centred).mean()", "The slope is the mean of the ratios: divide the sums."),
+    (SLOPE, "train_surprise.std() / train_outline.std()", "The slope is a ratio of two spreads: the products of the differences are missing."),
+    (SLOPE, f"(centred * train_surprise - train_surprise.mean()).sum() / {SQUARES}", "The slope lacks brackets around the difference from the mean surprise."),
+    ("(train_surprise - train_surprise.mean())", "train_surprise.mean()", "The slope multiplies with the mean surprise, which gives 0: the difference from it is expected."),
+    (LEVEL, "slope", "The mean surprise is missing from the line."),
+    (LEVEL, "train_surprise.mean() - slope", "The slope is subtracted: a line rises with its slope."),
+    (ROSE, " * outline", "The mean outline is not subtracted: the line goes through the means of both."),
+    (ROSE, " * centred", "The line is taken at the outlines of the training images: take it at those of the images to be scored."),
+    (LEVEL + ROSE, "train_surprise.mean()", "The slope is never used: only the mean surprise is subtracted."),
+    (EXCESS, "(surprise - expected) / train_surprise.std()", "The difference is divided by a spread: it is asked for in nats."),
+)  # fmt: skip
 
-
-def _wrong_slopes(train, train_outline, given, outline):
-    centred, up, count = train_outline - train_outline.mean(), train - train.mean(), len(train)
-    product, square, across = centred @ up, centred @ centred, outline - outline.mean()
-    root = "The slope is divided by a root, of the sum of squares or of the variance: by the sum itself."
-    mixed = "A mean over N and one over N - 1 are mixed in the slope: the same on both sides."
-    squared = "The mean of the outline is not subtracted before it is squared."
-    yield (across @ given) / (across @ across), "The slope is that of the images to be scored: use the training images."
-    yield (up / centred).mean(), "The slope is the mean of the ratios: divide the sums."
-    yield (up / centred).sum(), "The slope is a sum of ratios: divide the sums."
-    yield up.std() / centred.std(), "The slope is a ratio of two spreads: the products of the differences are missing."
-    yield (centred * train - train.mean()).sum() / square, "The slope lacks brackets around a difference from the mean."
-    yield square / product, "The slope is upside down, or divides: the sum of squares divides, the slope multiplies."
-    yield product, "The slope is not divided by the sum of the squares."
-    yield product / count, "The slope is not divided by the variance of the outline."
-    yield product / square.sqrt() / count**0.5, root
-    yield product / square.sqrt(), root
-    yield product / (up @ up), "The slope is divided by the squares of the surprise: those of the outline divide."
-    yield product / (square * (up @ up)).sqrt(), "The slope is a correlation: the spread of the surprise is in it."
-    yield product / square / count, "The slope divides a mean by a sum: the same on both sides."
-    yield product / square * count, "The slope divides a sum by a mean: the same on both sides."
-    yield product / count / train_outline.var(), mixed
-    yield product / (train_outline.sum() ** 2), "The slope squares the sum, where the squares are summed."
-    yield product / (train_outline @ train_outline), squared
-    yield (train_outline @ train) / (train_outline @ train_outline), "No mean is subtracted in the slope."
-
-
-REMINDERS = {
-    "4.1": "the log-density of a pixel is minus one half ln(2 pi), minus ln sigma, minus the squared difference over "
-    "two sigma squared, added up over an image; elbo decodes a draw of z and subtracts the KL summed over D; mean_elbo "
-    "adds up over all batches, in eval mode and without gradients, and divides once, by the number of images.",
-    "4.2": "each draw has a z of its own, and ln p(x|z), ln p(z) and ln q(z|x) are all taken there; the bound is the "
-    "logsumexp over the draws minus the logarithm of their number; groups of draws give bounds, which are averaged.",
-    "4.3": "the class means come from the training codes, and the smallest distance wins; the probe sees detached "
-    "codes, and takes an ordinary training step on the cross-entropy of its raw outputs.",
-    "4.4": "keep the images whose label is another; compare every anomalous score with every normal one, count a "
-    "larger one whole and an equal one half, and divide by the number of pairs.",
-    "4.5": "slope and means come from the training images; subtract from each surprise what the line says at its "
-    "outline.",
-}
-
-ELBO = (metrics.gaussian_log_likelihood, metrics.elbo, metrics.mean_elbo)
-IWAE = (metrics.log_weights, metrics.iwae_bound, metrics.grouped_bound)
-CLASSIFIERS = (metrics.nearest_mean, metrics.linear_probe)
 
 check = Check(
     {
-        "4.1": Exercise("the ELBO in nats", 15, judge=judge_elbo, finished=ELBO),
-        "4.2": Exercise("the importance-weighted bound", 10, judge=judge_iwae, finished=IWAE),
-        "4.3": Exercise("nearest mean and linear probe", 10, judge=judge_classifiers, finished=CLASSIFIERS),
-        "4.4": Exercise("leave one out", 5, judge=judge_anomaly, finished=(metrics.without_class, metrics.auroc)),
-        "4.5": Exercise("like with like", 5, judge=judge_excess, finished=(metrics.excess_surprise,)),
-    },
-    REMINDERS,
-)
+        "4.1": Exercise("the ELBO in nats", 15, (
+            Lesson(gaussian_log_likelihood, observe_likelihood, LIKELIHOOD_ROWS, "The log-density of a pixel has a constant, ln sigma, and the squared difference over two sigma squared. All are subtracted, and added up over an image."),
+            Lesson(metrics.elbo, observe_elbo, ELBO_ROWS, "Decode a draw of z. Subtract the KL, summed over D, from the log-likelihood."),
+            Lesson(metrics.mean_elbo, observe_mean, MEAN_ROWS, "Add up the ELBO of all images, in eval mode and without gradients. Divide once, by the number of images."),
+        )),
+        "4.2": Exercise("the importance-weighted bound", 10, (
+            Lesson(metrics.log_weights, observe_weights, WEIGHTS_ROWS, "Each row has a draw of its own. ln p(x|z), ln p(z) and ln q(z|x) are all taken at that z."),
+            Lesson(metrics.iwae_bound, observe_iwae, BOUND_ROWS, "Take the logsumexp over the draws. Subtract the logarithm of their number."),
+            Lesson(metrics.grouped_bound, observe_groups, GROUPS_ROWS, "Cut the draws into groups of group_size. Average the bounds of the groups."),
+        )),
+        "4.3": Exercise("nearest mean and linear probe", 10, (
+            Lesson(metrics.nearest_mean, observe_nearest, NEAREST_ROWS, "The class means come from the training codes. The class with the smallest distance is returned."),
+            Lesson(metrics.linear_probe, observe_probe, PROBE_ROWS, "The probe sees detached codes. Each step is an ordinary training step on the cross-entropy of its outputs."),
+        )),
+        "4.4": Exercise("leave one out", 5, (
+            Lesson(metrics.without_class, observe_without, WITHOUT_ROWS, "Keep the images, and the labels, whose label is another than digit."),
+            Lesson(metrics.auroc, observe_auroc, AUROC_ROWS, "Compare every anomalous score with every normal one. A larger one counts whole, an equal one half; divide by the number of pairs."),
+        )),
+        "4.5": Exercise("like with like", 5, (
+            Lesson(metrics.excess_surprise, observe_excess, EXCESS_ROWS, "Slope and means come from the training images. Subtract from each surprise what the line says at its outline."),
+        )),
+    }
+)  # fmt: skip

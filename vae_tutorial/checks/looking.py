@@ -120,7 +120,7 @@ def ratio(got, want, known):
 
 
 def fit(value, terms, tolerance=1e-5):
-    """Write a tensor as a sum of known terms, {name: tensor}: return {name: factor} of those in it, None if it is none."""
+    """Write a tensor as a sum of known terms, {name: tensor}: return {name: factor}, None if it is no such sum."""
     basis = torch.stack([term.flatten().double() for term in terms.values()], dim=1)
     basis, flat = basis.detach(), value.detach().flatten().double()
     if not flat.isfinite().all():
@@ -163,7 +163,8 @@ def read_total(got, _, mse, kl, beta, error="mse"):
     }
     if not isinstance(got, Tensor) or got.ndim:
         return None
-    seen = f"with {error} = {mse:.3f}, kl = {kl:.3f} and beta = {beta} loss is {brief(got)}, where {mse + beta * kl:.3f} is expected"
+    parts = f"with {error} = {mse:.3f}, kl = {kl:.3f} and beta = {beta}"
+    seen = f"{parts} loss is {brief(got)}, where {mse + beta * kl:.3f} is expected"
     said = named(got, known)
     return f"In loss, {said} ({seen})." if said else f"loss is not {error} + beta * kl: {seen}."
 
@@ -239,7 +240,8 @@ def read_noise(eps, what="The noise"):
     if repeats(eps):
         return f"Some rows of {what[0].lower()}{what[1:]} repeat others: draw every one of them."
     if (fourth - 3).abs() > 0.3:
-        return f"{what} has the right mean and spread, but is not normal: its fourth moment is {fourth:.1f}, where 3 is expected."
+        moment = f"its fourth moment is {fourth:.1f}, where 3 is expected"
+        return f"{what} has the right mean and spread, but is not normal: {moment}."
     return None
 
 
@@ -298,7 +300,7 @@ def depends(eps, mu, logvar):
 
 
 def read_mean(z, terms, std):
-    """Fit the mean of z as a sum of terms; return {name: factor} of those that are there beyond chance, {} if unclear."""
+    """Fit the mean of z as a sum of terms; return {name: factor} of those beyond chance, {} if unclear."""
     basis = torch.stack([(term / std).flatten() for term in terms.values()], dim=1)
     inverse = torch.linalg.inv(basis.T @ basis)
     weights = inverse @ basis.T @ (z / std).flatten()
@@ -335,12 +337,10 @@ def read_scale(rest, mu, logvar):
     if best and off[best] < 1.2:
         return scale, f"scaled by {best}, where std is expected: logvar is a logarithm, and exp undoes it."
     if off[best] > 1.2:
-        low, high = logvar < logvar.quantile(0.1), logvar > logvar.quantile(0.9)
-        seen = [
-            f"{rest[part].std():.2g} at logvar = {logvar[part].mean():.1f}, where {std[part].pow(2).mean().sqrt():.2g} is expected"
-            for part in (low, high)
-        ]
-        return scale, f"not as wide as std says: it has a standard deviation of {seen[0]}, and of {seen[1]}."
+        low = logvar < logvar.quantile(0.1)
+        seen, right = rest[low].std(), std[low].pow(2).mean().sqrt()
+        at = f"at logvar = {logvar[low].mean():.1f} its standard deviation is {seen:.2g}, where {right:.2g} is expected"
+        return scale, f"not as wide as std says: {at}."
     if power != 1:
         return scale, f"scaled by {POWERS.get(power, f'std to the power {power:g}, where std is expected')}."
     if abs(factor - 1) > 0.05 and (rest / scale).pow(4).mean() / factor**4 > 2.5:

@@ -51,7 +51,7 @@ ATTRIBUTES = ("in_channels", "out_channels", "kernel_size", "stride", "padding",
 
 @torch.random.fork_rng(devices=[])  # what is drawn here shifts no later draw
 def restructured(answer, finished, sizes, shape):
-    """Return the finished network where the answer as a whole is the same function, whatever its parts; else the answer.
+    """Return the finished network where the answer is the same function, whatever its parts; else the answer.
 
     shape(size): that of one input. The weights are carried over in their order.
     """

@@ -24,7 +24,7 @@ SECONDS = 10  # of processor time, and of the clock
 # errors of Python or PyTorch that say little to a beginner, and what they mean
 CRASHES = {
     r"before Module.__init__\(\) call": "comes before super().__init__(), which must be the first line of __init__.",
-    r"converted to Python scalars": "gives a whole tensor to something that takes one number: torch has the functions of math.",
+    r"converted to Python scalars": "gives a whole tensor to what takes one number: torch has the functions of math.",
     r"Expected parameter scale": "gives Normal a standard deviation that is not positive: logvar is a logarithm.",
     r"'float' object has no attribute 'backward'": "needs the tensor: .item() is for what is returned.",
     r"same device": "mixes tensors of two devices: bring both to one.",
@@ -40,10 +40,11 @@ CRASHES = {
     r"stack expects each tensor to be equal size": "stacks along a new dimension: cat joins along one that is there.",
     r"does not require grad": "has no graph to go back through: is something detached, or under no_grad?",
     r"graph a second time": "goes back through a graph that was used already: one backward a step.",
-    r"in-place operation": "changes its input in place, as functions that end in _ do, but it is still needed as it was.",
-    r"TypeError: (?:\w+\.)*(\w+)\.__init__\(\) takes": "builds a layer and does not apply it: use the function whose name is written in small letters.",
+    r"in-place operation": "changes its input in place, as functions that end in _ do: it is still needed as it was.",
+    r"TypeError: (?:\w+\.)*(\w+)\.__init__\(\) takes": "builds a layer and does not apply it: use the "
+    "function whose name is written in small letters.",
     r"values to unpack \(expected (\d+)": "has {0} names on the left, but another number of values on the right.",
-    r"should be between 0 and 1|between 0 and 1": "is a cross-entropy, which needs numbers between 0 and 1: the mean squared error is expected.",
+    r"between 0 and 1": "is a cross-entropy, which needs numbers between 0 and 1: a squared error is expected.",
     r"'(\w+)' object is not callable": "calls something that is a {0}, and no function: are the brackets right?",
     r"invalid combination of arguments": "gives a function of torch arguments that it does not take: look at their "
     "number, order and type.",
@@ -102,7 +103,7 @@ def isolated(answer, taught):
 
 @contextlib.contextmanager
 def guarded(seed):
-    """Run a block from a seed, silenced, in float32 and on one thread; put back all of that, and end it when it hangs."""
+    """Run a block from a seed, silenced, in float32, on one thread; put all that back, and end it when it hangs."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     grad, dtype, anomaly = torch.is_grad_enabled(), torch.get_default_dtype(), torch.is_anomaly_enabled()
@@ -168,7 +169,7 @@ def source_of(function):
 
 
 def find_blanks(answer, method=None):
-    """Name the blanks still open in a function or class, or in one of its methods: `...` assigned, returned or alone."""
+    """Name the blanks open in a function or class, or in one of its methods: `...` assigned, returned or alone."""
     return [blank for function in functions_of(answer, method) for blank in _blanks_of(function)]
 
 

@@ -651,9 +651,7 @@ def observe_class_means(class_means):
         if not fits:
             return
         means = got[labels.unique()].detach()
-        yield must(
-            "The mean code of a class", means, read_means, codes=codes, labels=labels, num_classes=count
-        )
+        yield must("The mean code of a class", means, read_means, codes=codes, labels=labels, num_classes=count)
     made_up = "A class without codes has a mean made up from others' codes."
     yield holds(got[11].isnan().all() or not got[11].any(), made_up)
     nan = "an empty class gets 0 here, a code like any other, where nan would show that it is empty."
