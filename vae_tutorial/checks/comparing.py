@@ -60,7 +60,7 @@ def difference(got, want, unit=""):
             )
         return f"has shape {tuple(got.shape)}, where {tuple(want.shape)} is expected{unit and ': ' + unit}"
     if isinstance(want, Tensor) and isinstance(got, Tensor):
-        return f"is of type {got.dtype}, where {want.dtype}, the type of what goes in, is expected"
+        return f"is of type {got.dtype}, where {want.dtype} is expected"
     if isinstance(want, Tensor) and isinstance(got, float | int):
         return "is a plain number, where a tensor is expected, as it is without .item(), float() or len()"
     if isinstance(want, Tensor):
@@ -118,12 +118,12 @@ ONE_NUMBER = (
     (torch.log, "the logarithm of what is expected"),
     (torch.exp, "exp of what is expected"),
     (torch.reciprocal, "1 divided by what is expected"),
+    (torch.floor, "rounded down, as // does"),
 )
 EVERY_ENTRY = (
     *ONE_NUMBER,
     (torch.abs, "without its signs"),
     (torch.round, "rounded"),
-    (torch.floor, "rounded down, as // does"),
     (lambda v: v.clamp(min=0), "0 where it should be negative"),
     (torch.tanh, "passed through tanh"),
     (torch.sigmoid, "passed through sigmoid"),

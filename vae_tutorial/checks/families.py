@@ -25,12 +25,12 @@ SIBLINGS = (
 )
 # what may be done to a value once too often
 WRAPS = {
+    "-{}": "negated",
     "torch.exp({})": "passed through exp",
     "torch.log({})": "passed through log",
     "torch.sqrt({})": "replaced by its square root",
     "torch.square({})": "squared",
     "torch.abs({})": "passed through abs",
-    "-{}": "negated",
     "2 * {}": "doubled",
     "0.5 * {}": "halved",
     "{}.detach()": "detached, so that no gradient passes",

@@ -11,7 +11,18 @@ from vae_tutorial import latent, metrics, model
 from vae_tutorial.checks import Check, Exercise
 from vae_tutorial.checks.comparing import brief, same
 from vae_tutorial.checks.engine import Lesson, clue, edited, holds, must, should
-from vae_tutorial.checks.looking import call, fit, formula, named, portable, returned, rough, untouched, value_of
+from vae_tutorial.checks.looking import (
+    call,
+    fit,
+    formula,
+    named,
+    portable,
+    returned,
+    rough,
+    uniform,
+    untouched,
+    value_of,
+)
 
 # 3.1 the map
 
@@ -506,10 +517,6 @@ PCA_ROWS = (
     ("values.flip(0)[:k]", "values.flip(0)[:k] / values.sum()", "The variances are divided by their sum: return the variances themselves, not their shares."),
     ("return components, variances", "return variances, components", "components and variances have changed places in the return."),
 )  # fmt: skip
-
-
-def uniform(low, high, *shape):
-    return torch.empty(shape).uniform_(low, high)
 
 
 check = Check(
