@@ -1,6 +1,6 @@
-"""The checks, held against known mistakes, each of which must be named, and against harmless variants.
+"""The checks, held against known mistakes, each of which must be named, and against right answers of every kind.
 
-A row of a table of the checks is a mistake and its sentence; the tables in mistakes/, one a notebook, hold what the
+A row of a table of the checks is a mistake and its sentence; the tables in answers/, one a notebook, hold what the
 readers of the checks must name. Both are replacements in the text of the finished version. The frame that all checks
 share is tested on exercises of notebook 01.
 """
@@ -20,7 +20,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from IPython.core.interactiveshell import InteractiveShell
-from mistakes.vae import CONV3, DRAW, KL, STD
+from answers.vae import CONV3, DRAW, KL, STD
 from torch import nn
 from torch.distributions import Normal
 
@@ -28,8 +28,8 @@ from vae_tutorial import checks, loss, model
 from vae_tutorial.checks import engine, running
 from vae_tutorial.checks import vae as checks_of_01
 
-TABLES = [import_module(f"mistakes.{path.stem}") for path in sorted(Path(__file__).parent.glob("mistakes/*.py"))]
-CHECKS = [import_module(table.__name__.replace("mistakes", "vae_tutorial.checks")).check for table in TABLES]
+TABLES = [import_module(f"answers.{path.stem}") for path in sorted(Path(__file__).parent.glob("answers/*.py"))]
+CHECKS = [import_module(table.__name__.replace("answers", "vae_tutorial.checks")).check for table in TABLES]
 EXERCISES = {number: exercise for check in CHECKS for number, exercise in check.exercises.items()}
 MISTAKES = {name: row for table in TABLES for name, row in table.MISTAKES.items()}
 REMARKS = {name: row for table in TABLES for name, row in getattr(table, "REMARKS", {}).items()}

@@ -278,17 +278,20 @@ class Watched(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net, self.norm, self.notes = nn.Linear(12, 3), nn.BatchNorm1d(3), []
+        self.net, self.norm, self.notes, self.other = nn.Linear(12, 3), nn.BatchNorm1d(3), [], None
         self.norm.running_mean.uniform_(-1, 1), self.norm.running_var.uniform_(0.5, 2)
 
     def forward(self, x):
         mu = self.norm(self.net(x.flatten(1)))
-        self.notes.append((len(x), self.norm.training, torch.is_grad_enabled()))
+        trains = self.norm.training or (self.other is not None and self.other[0].training)
+        self.notes.append((len(x), trains, torch.is_grad_enabled()))
         return mu, torch.full_like(mu, -40)
 
 
 def watched_vae():
-    return vae_of(Watched(), nn.Sequential(nn.Linear(3, 12), nn.Tanh(), nn.Unflatten(1, (1, 3, 4))))
+    encoder, decoder = Watched(), nn.Sequential(nn.Linear(3, 12), nn.Tanh(), nn.Unflatten(1, (1, 3, 4)))
+    encoder.other = (decoder,)  # in a tuple, so that it is no part of the encoder
+    return vae_of(encoder, decoder)
 
 
 def observe_mean(mean_elbo):
@@ -319,7 +322,7 @@ def observe_passes(notes, count, size):
     """Yield whether every image goes through the model, in batches, in eval mode and without gradients."""
     lengths, trained, graphs = zip(*notes, strict=True) if notes else ((), (), ())
     yield holds(notes, "mean_elbo never runs the model: call elbo on every batch.")
-    mixes = "The model runs in train mode, where BatchNorm mixes the images of a batch: put it in eval mode first."
+    mixes = "The model, or a part of it, runs in train mode, where BatchNorm mixes the images of a batch: put it in eval mode first."
     yield holds(not any(trained), mixes)
     memory = "The model runs with gradients, whose memory grows with every batch: switch them off with torch.no_grad()."
     yield holds(not any(graphs), memory)
@@ -415,6 +418,7 @@ def read_divisor(got, want, log_w):
 SUMMED, LOG_K = "torch.logsumexp(log_w, dim=0)", " - math.log(len(log_w))"
 BOUND = f"{SUMMED}{LOG_K}"
 BOUND_ROWS = (
+    (BOUND, "torch.log(torch.exp(log_w - log_w.max()).mean(dim=0)) + log_w.max()", "One largest weight is taken out for all images: take out that of each image, dim=0."),
     (LOG_K, "", "The sum of the weights is not divided by K: equal weights must give that weight, so subtract its logarithm."),
     (LOG_K, " / len(log_w)", "The logarithm is divided by K: dividing the weights by K subtracts ln K from it."),
     (LOG_K, " - len(log_w)", "K is subtracted, where ln K is expected."),
@@ -479,6 +483,8 @@ def observe_nearest(nearest_mean):
 MEANS, CDIST = "class_means(train_codes, train_labels)", "torch.cdist(codes, means)"
 SMALLEST, ONE_HOT = "distances.argmin(dim=1)", "F.one_hot(train_labels, 10).to(train_codes)"
 NEAREST_ROWS = (
+    (MEANS, "torch.stack([train_codes[train_labels == c].mean(dim=0) for c in range(9)])", "There are means of nine classes: the last class is never the answer."),
+    (CDIST, "(codes[:, None] - means).pow(2).sum(dim=1)", "The differences are added up over the classes: add them up over D, the last axis."),
     (MEANS, "class_means(codes, train_labels)", "class_means gets codes with the labels of the training codes: give it train_codes."),
     (MEANS, "train_codes", "The means are missing: this finds the nearest training code, not the nearest class."),
     (MEANS, f"{ONE_HOT}.T @ train_codes", "The codes of each class are added up: take their mean."),
@@ -608,6 +614,8 @@ def read_kept(got, _, labels, digit):
 KEEP, PICKED = "labels != digit", "images[keep], labels[keep]"
 WITHOUT_ROWS = (
     (KEEP, "labels == digit", "Only the images of digit are left: they should be the ones that are missing."),
+    (KEEP, "labels is not digit", "`is not` compares two things as a whole and gives one True: != compares every label."),
+    (PICKED, "images[keep], torch.where(labels[keep] > digit, labels[keep] - 1, labels[keep])", "The labels above digit are made smaller by 1: every label should stay as it is."),
     (KEEP, "torch.arange(len(labels)) != digit", "digit is taken for a position: all images whose label is digit should go."),
     (KEEP, "[label != digit for label in labels]", "keep is a list: a tensor is expected, with one True or False for each image."),
     (KEEP, "(labels != digit).long()", "keep holds whole numbers, which pick images by their position: True and False are expected."),
@@ -620,7 +628,7 @@ WITHOUT_ROWS = (
 def observe_auroc(auroc):
     ties, more = torch.tensor([2.0, 4, 4, 1, 7, 5, 3]), torch.tensor([4.0, 6, 5, 9, 1])
     cases = [(torch.randn(40), torch.randn(13) + 1.2), (ties, more), (torch.tensor([1.0, 2.0]), torch.tensor([3.0]))]
-    cases += [(torch.full((3,), 5.0), torch.full((2,), 5.0)), (more, ties), (torch.randn(6) + 2, torch.randn(9))]
+    cases += [(torch.full((3,), 5.0), torch.full((2,), 5.0)), (more, ties), (ties, ties + 1e-6 * ties), (torch.randn(6) + 2, torch.randn(9))]
     results = []
     for normal, anomalous in cases:
         after = untouched("auroc", normal=normal, anomalous=anomalous)
@@ -646,6 +654,8 @@ def read_share(_, want, results, cases):
 ABOVE, EQUAL = "anomalous[:, None] > normal[None, :]", "anomalous[:, None] == normal[None, :]"
 AREA, COUNTED = "(above.float().mean() + 0.5 * equal.float().mean()).item()", "(above.sum() + 0.5 * equal.sum())"
 AUROC_ROWS = (
+    (AREA, "((anomalous[:, None] > normal).sum() + 0.5 * (anomalous[:, None] == normal).sum()).item() / len(anomalous) ** 2", "The pairs are divided by M * M: there are M * N of them."),
+    (EQUAL, "torch.isclose(anomalous[:, None], normal[None, :])", "Scores that are only close count as equal: a tie is an exact one."),
     (ABOVE, "anomalous[:, None] < normal[None, :]", "The two have changed places: count the pairs where the anomalous score is higher."),
     (ABOVE, "anomalous[:, None] >= normal[None, :]", "above holds the ties as well, so a tie counts one and a half."),
     (ABOVE, "anomalous > normal", "The scores are compared one by one: a column against a row compares all pairs."),

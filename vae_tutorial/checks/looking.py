@@ -49,7 +49,8 @@ def untouched(name, **given):
 def gradients(name, result, leaves):
     """Yield the gradients of a result, each entry weighted differently, with respect to {what it is: leaf}.
 
-    All are divided by their largest entry: where a gradient should be 0, what is left is rounding.
+    All are divided by their largest entry, whose logarithm comes last: where a gradient should be 0, what is left
+    is rounding.
     """
     if leaves:
         yield holds(result.requires_grad, f"{name} carries no gradient.")
@@ -60,12 +61,14 @@ def gradients(name, result, leaves):
         flat = torch.cat([grad.flatten() for grad in grads])
         parts = [grad.numel() for grad in grads]
         size = flat.abs().max().clamp(min=1e-12)
-        yield must("The gradients", flat / size, read_gradients, name=name, keys=list(leaves), parts=parts)
+        flat = torch.cat([flat / size, size.log()[None]])
+        yield must("The gradients", flat, read_gradients, name=name, keys=list(leaves), parts=parts)
 
 
 def read_gradients(got, want, name, keys, parts):
     """Name the first of the leaves whose gradient is lost, or else is wrong."""
-    pairs = list(zip(keys, got.split(parts), want.split(parts), strict=True))
+    got, want = ((flat[:-1] * flat[-1].exp()).split(parts) for flat in (got, want))
+    pairs = list(zip(keys, got, want, strict=True))
     lost = [key for key, one, other in pairs if not one.any() and other.any()]
     wrong = [key for key, one, other in pairs if not same(one, other, 1e-3)]
     seen, key = ("no", lost[0]) if lost else ("a wrong", (wrong or keys)[0])
