@@ -195,6 +195,8 @@ def test_what_comes_without_a_text_or_wrapped_is_judged_all_the_same(check):
 
 
 def test_float64_by_default_in_the_notebook_changes_no_verdict(check):
+    for number in checks_of_01.check.exercises:
+        check(number, *answers(number, source_of(number)))  # what the finished versions show is kept
     torch.set_default_dtype(torch.float64)
     try:
         for number in checks_of_01.check.exercises:
