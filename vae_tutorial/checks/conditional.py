@@ -95,7 +95,7 @@ def observe_decode(ConditionalVAE):
         yield must(name, value_of(given), read_parts, unit, parts=parts)
         made = isinstance(images, Tensor) and same(images, decoder(decoder.seen[0]))
         yield holds(made, "decode does not return what the decoder makes of z and the label.")
-        yield holds(images.requires_grad, "The images that decode returns carry no gradient.")
+        yield holds(images.requires_grad, "No gradient goes from the images that decode returns back to z.")
         yield from gradients(name, given, {"z": z})
 
     far = ConditionalVAE(nn.Identity(), model.Decoder(1, 2, 6)).to("meta")
@@ -160,7 +160,7 @@ def observe_forward(ConditionalVAE):
         left = net.training is training and encoder.training is other
         yield holds(left, "forward changes the mode of the model: it should only read self.training.")
         yield must("What the encoder gets", value_of(encoder.given), unit="the images with all their label planes")
-        beside = "In forward the decoder does not get one_hot, the label of each image, beside z: decode joins the two."
+        beside = "In forward the decoder does not get each z beside the label of its own image: look at one_hot, and at what decode is given."
         yield must("The label, as the decoder gets it,", value_of(decoder.label), beside)
         seen[training, other] = got, decoder.seen[0], encoder
     kinds = {mode: kind_of_code(z, encoder) for mode, (_, z, encoder) in seen.items()}
@@ -198,9 +198,9 @@ def observe_build(build_cvae):
 
 ENCODER, DECODER = "Encoder(1 + num_classes, width, latent_dim)", "Decoder(1, width, latent_dim + num_classes)"
 BUILD_ROWS = (
-    (ENCODER, "Encoder(1, width, latent_dim)", "The encoder takes one channel, the image: so only the decoder is told the label."),
+    (ENCODER, "Encoder(1, width, latent_dim)", "The encoder takes one channel, the image: it gets the label planes as well."),
     (ENCODER, "Encoder(num_classes, width, latent_dim)", "The encoder takes num_classes channels, which leaves no room for the image beside the label planes."),
-    (ENCODER, "Encoder(1 + num_classes, width, latent_dim + num_classes)", "The encoder's codes are as long as z and the label together: only what the decoder takes should grow."),
+    (ENCODER, "Encoder(1 + num_classes, width, latent_dim + num_classes)", "The encoder's codes are as long as z and the label together: they should be as long as z."),
     (ENCODER, "Encoder(11, width, latent_dim)", "11 is typed in: the number of channels depends on num_classes."),
     (DECODER, "Decoder(1, latent_dim + num_classes, width)", "width and the length of the code have changed places in the decoder."),
     (DECODER, "Decoder(1, width, latent_dim)", "The decoder takes latent_dim numbers, which is z alone: it gets the label as well."),
@@ -303,7 +303,7 @@ GRID_ROWS = (
     (CODES, "z.repeat_interleave(num_classes)", "The codes are flattened to single numbers, as repeat_interleave does without dim=0."),
     (CODES, "z.repeat_interleave(num_classes, dim=1)", "The codes are made longer: there should be more of them, each as long as before."),
     (CODES, "z", "There are no more codes than in z: each of them is needed once for every label."),
-    (CODES, "z.repeat(num_classes)", "repeat takes a number for each dimension: z has two."),
+    (CODES, "z.repeat(num_classes)", "repeat copies the whole of z, one copy after another: the copies of each code should stand next to each other."),
     (CODES, "z.repeat_interleave(10, dim=0)", "10 is typed in where num_classes belongs."),
     (LABELS, "torch.arange(num_classes).repeat_interleave(len(z))", "The copies of each label stand together: along a row the labels should go through all classes."),
     (LABELS, "torch.arange(num_classes)", "labels counts through the classes once: it should do so once for every code."),
@@ -385,7 +385,7 @@ FIT_ROWS = (
     (LOSS, "F.cross_entropy(probe(codes).sigmoid(), labels)", "The scores go through a sigmoid first: cross_entropy takes them as they are."),
     (LOSS, "F.cross_entropy(probe(codes).argmax(1), labels)", "cross_entropy gets one number for each code: it takes the scores, one for each class."),
     (LOSS, "F.cross_entropy(labels, probe(codes))", "cross_entropy gets the labels first: it takes the scores, then the labels."),
-    (LOSS, "F.cross_entropy(codes, labels)", "backward finds no way from the loss to the probe: the loss should be made of its scores, without .detach() or argmax between."),
+    (LOSS, "F.cross_entropy(codes, labels)", "backward finds no way from the loss to the probe: the loss should be made of the probe's scores, without .detach() or argmax between."),
     (LOSS, "F.cross_entropy(probe(codes), labels.float())", "The labels are floats: cross_entropy takes them as whole numbers."),
     (LOSS, "F.cross_entropy(probe(codes), labels[:, None])", "cross_entropy takes the labels as they are, (N,), one whole number for each code."),
     (LOSS, "F.cross_entropy(probe(codes), F.one_hot(labels, len(probe.weight)).float())", "Only a linear probe has a weight, and the notebook also fits a network: cross_entropy takes the labels as they are."),
@@ -427,7 +427,7 @@ ACCURACY_ROWS = (
     (PREDICTED, "scores.argmin(dim=1)", "The class with the lowest score is taken: take the one with the highest."),
     (PREDICTED, "scores.argmax(dim=1, keepdim=True)", "predicted has shape (N, 1), so each is compared with every label: it needs the shape of labels, (N,)."),
     (PREDICTED, "scores.max(dim=1).values", "No code counts as right: predicted should hold classes, the places of the highest scores, and not scores."),
-    (PREDICTED, "scores.max(dim=1)", "predicted is no tensor. max with a dim, for one, returns two of them, the scores and their places."),
+    (PREDICTED, "scores.max(dim=1)", "predicted is no tensor: max with a dim, for example, returns two, the scores and their places. Only the places are asked for."),
     (PREDICTED, "scores.argmax(dim=1) == labels", "predicted is True or False for each code: it should be a class, which the last line compares with the label."),
     (PREDICTED, "scores", "The labels are compared with a number for every class: predicted should hold one class for each code."),
     (SHARE, "(predicted == labels).mean().item()", "True and False have no mean: turn them into numbers first."),
@@ -436,7 +436,7 @@ ACCURACY_ROWS = (
     (SHARE, "(predicted != labels).float().mean().item()", "accuracy returns the share of codes that are wrong, where that of the right ones is expected."),
     (SHARE, "(predicted == labels).sum().item() / scores.shape[1]", "The number of codes that are right is divided by the number of classes: divide by that of the codes."),
     (SHARE, "(predicted == labels).sum().item() / 1000", "The number of codes that are right is divided by 1000: divide by the number of codes."),
-    (SHARE, "(predicted == labels).sum().item() // len(labels)", "accuracy returns 0 as soon as one code is wrong: // rounds down, and all() asks about all codes at once."),
+    (SHARE, "(predicted == labels).sum().item() // len(labels)", "accuracy returns 0 as soon as one code is wrong, as with // (which rounds down) or all(): return the share."),
 )  # fmt: skip
 
 

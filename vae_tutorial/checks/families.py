@@ -108,28 +108,11 @@ def changes(function):
     """Yield (how to make a change of the function's tree, how to undo it, what it is)."""
     local = [arg.arg for arg in function.args.args if arg.arg != "self"]
     local += [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    body = [statement for statement in function.body if not isinstance(statement, ast.Assert)]
-    for at, statement in enumerate(function.body):
-        if statement in body and not isinstance(statement, ast.Return) and len(body) > 1:
-            yield *slot(function.body, at, ast.Pass()), f"{described(statement)} were missing"
-    for at, (one, other) in enumerate(zip(function.body, function.body[1:], strict=False)):
-        if one in body and other in body and not isinstance(other, ast.Return):
-            both = function.body[:at] + [other, one] + function.body[at + 2 :]
-            yield *slot(function, "body", both), f"{described(one)} came after {described(other)}"
-    for statement in body:
-        for parent in ast.walk(statement):
+    for statement in function.body:
+        for parent in ast.walk(statement) if not isinstance(statement, ast.Assert) else ():
             for owner, key, node in expressions(parent):
                 for new, said in instead(node, parent, dict.fromkeys(local)):
                     yield *slot(owner, key, new), said
-
-
-def described(statement):
-    call = getattr(statement, "value", None)
-    if isinstance(statement, ast.Expr) and isinstance(call, ast.Call):
-        return ast.unparse(call.func).rpartition(".")[2]
-    if isinstance(statement, ast.Assign):
-        return f"the line of {ast.unparse(statement.targets[0]).strip('()')}"
-    return f"the {type(statement).__name__.lower()} block"
 
 
 def expressions(parent):

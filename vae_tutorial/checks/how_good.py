@@ -232,7 +232,7 @@ def total(terms, wanted):
 
 def observe_draws(name, z, mu, logvar):
     """Yield what there is to know about codes (N, D) that should be drawn from N(mu, exp(logvar))."""
-    as_mu = "mu is decoded, as model(x) does in eval mode, where a draw of z is expected: with mu it is no bound."
+    as_mu = "mu is decoded, as by model(x) in eval mode: decode a draw of z, because with mu the result is no lower bound."
     yield holds(not same(z, mu), as_mu)
     facts = noise((z - mu) / (0.5 * logvar).exp(), mu=mu, logvar=logvar)
     yield must(f"Of the noise in the codes that {name} decodes, the", facts, lambda *_: read_draw(z, mu, logvar))
@@ -307,7 +307,7 @@ def observe_mean(mean_elbo):
         yield holds(kept, "mean_elbo leaves the model, or a part of it, in another mode than it was in.")
         learns = all(weight.requires_grad for weight in net.parameters())
         yield holds(learns, "The weights are frozen for good: torch.no_grad() switches gradients off for a moment.")
-        off = "Gradients stay switched off for whatever comes later: `with torch.no_grad():` switches them on again."
+        off = "Gradients stay switched off for whatever comes later: `with torch.no_grad():` switches them off for its block only."
         yield holds(torch.is_grad_enabled(), off)
         intact = all(torch.equal(before[key], value) for key, value in net.state_dict().items())
         yield holds(intact, "mean_elbo changes the weights or the statistics of BatchNorm: it should only measure.")
@@ -371,15 +371,15 @@ WEIGHTS_ROWS = (
     (LIKELIHOOD, "-(x - model.decoder(z)).pow(2).flatten(1).sum(dim=1)", ERROR),
     (LIKELIHOOD, f"{LIKELIHOOD}.sum()", "ln p(x|z) is added up over the images: every image has its own."),
     (LIKELIHOOD, f"{LIKELIHOOD}.mean()", "ln p(x|z) is averaged over the images: every image has its own."),
-    (LIKELIHOOD, f"{LIKELIHOOD}.exp()", "p(x|z) itself is taken, which is nearly 0: take its logarithm."),
+    (LIKELIHOOD, f"{LIKELIHOOD}.exp()", "p(x|z) itself is taken, which can overflow or become 0: stay with its logarithm."),
     (LIKELIHOOD, LIKELIHOOD.replace("model.log_sigma", "model.log_sigma.exp()"), "gaussian_log_likelihood gets sigma: it takes log_sigma as it is."),
     (LIKELIHOOD, LIKELIHOOD.replace("model.decoder(z)", "z"), "z itself is compared with the images: decode it first."),
     (LIKELIHOOD, LIKELIHOOD.replace("(z)", "(reparameterize(mu, logvar))"), "Another z is decoded than the one in ln p(z) and ln q(z|x): one draw serves all three."),
     (RATIO, "-kl_divergence(mu, logvar).sum(dim=1)", FORMULA),
     (RATIO, "(prior.log_prob(w := reparameterize(mu, logvar)) - posterior.log_prob(w)).sum(dim=1)", "ln p(z) and ln q(z|x) are taken at another z than the one that is decoded."),
     (RATIO, "(prior.log_prob(z) - Normal(mu, logvar.exp()).log_prob(z)).sum(dim=1)", "q(z|x) is given the variance: its standard deviation is expected."),
-    (RATIO, "(prior.log_prob(z) - prior.log_prob((z - mu) / posterior.scale)).sum(dim=1)", "ln q(z|x) is that of the noise, which leaves out ln std: take it of z."),
-    (RATIO, "(prior.log_prob(z) - posterior.log_prob(z))", "ln p(z) - ln q(z|x) is not added up over D: a code has one number."),
+    (RATIO, "(prior.log_prob(z) - prior.log_prob((z - mu) / posterior.scale)).sum(dim=1)", "ln q(z|x) is taken at the noise, as a standard normal, which leaves out ln std: take it at z, from the posterior."),
+    (RATIO, "(prior.log_prob(z) - posterior.log_prob(z))", "ln p(z) - ln q(z|x) is not added up over D: each code should give one number."),
     (RATIO, "(prior.log_prob(z) - posterior.log_prob(z)).sum()", "ln p(z) - ln q(z|x) is added up over all images: add up the D dimensions of each code."),
     (RATIO, "(prior.log_prob(z) - posterior.log_prob(z)).mean(dim=1)", "ln p(z) - ln q(z|x) is averaged over the dimensions: add them up."),
     (RATIO, "(prior.log_prob(z) - posterior.log_prob(z)).exp().sum(dim=1)", "p(z) / q(z|x) itself is taken: its logarithm is asked for."),
@@ -393,7 +393,7 @@ def observe_iwae(iwae_bound):
     for samples, count in ((7, 4), (2, 5), (1, 3), (6, 1)):
         log_w = uniform(-3, 3, samples, count)
         yield from call("iwae_bound(log_w)", iwae_bound, read_divisor, "one bound per image, (B,)", log_w=log_w)
-    far = "Far from 0 the bound fails: e^400 overflows, e^-2000 is 0. First take out the largest weight of each image."
+    far = "Where ln w is far from 0 the bound fails, because w overflows or becomes 0: stay in logarithms, as torch.logsumexp does."
     yield must("iwae_bound far from 0", iwae_bound(log_w + torch.tensor([400.0, -2000.0, 50.0, -300.0])), far)
     yield from trainable(iwae_bound(log_w.requires_grad_()))
     meta, double = torch.empty(3, 2, device="meta"), torch.ones(3, 2, dtype=torch.float64)
@@ -418,8 +418,8 @@ def read_divisor(got, want, log_w):
 SUMMED, LOG_K = "torch.logsumexp(log_w, dim=0)", " - math.log(len(log_w))"
 BOUND = f"{SUMMED}{LOG_K}"
 BOUND_ROWS = (
-    (BOUND, "torch.log(torch.exp(log_w - log_w.max()).mean(dim=0)) + log_w.max()", "One largest weight is taken out for all images: take out that of each image, dim=0."),
-    (LOG_K, "", "The sum of the weights is not divided by K: equal weights must give that weight, so subtract its logarithm."),
+    (BOUND, "torch.log(torch.exp(log_w - log_w.max()).mean(dim=0)) + log_w.max()", "The largest ln w of all images is subtracted, so that another image's weights can become 0: subtract the largest of each image, over dim=0."),
+    (LOG_K, "", "The sum of the weights is not divided by K: in logarithms, that means to subtract ln K."),
     (LOG_K, " / len(log_w)", "The logarithm is divided by K: dividing the weights by K subtracts ln K from it."),
     (LOG_K, " - len(log_w)", "K is subtracted, where ln K is expected."),
     (LOG_K, " - math.log2(len(log_w))", "ln K is the natural logarithm: log2 is another one."),
@@ -448,9 +448,9 @@ def one_after_another(got, log_w, size):
 
 GROUPS, AVERAGE = "log_w.split(group_size)", "torch.stack([iwae_bound(group) for group in groups]).mean(dim=0)"
 GROUPS_ROWS = (
-    (GROUPS, "log_w.chunk(group_size)", "There are group_size groups: group_size is how many draws each of them holds."),
-    (GROUPS, "[log_w[at : at + group_size] for at in range(len(log_w) - group_size + 1)]", "The groups overlap: each begins where the one before it ends."),
-    (GROUPS, "[log_w[at : at + group_size] for at in range(len(log_w) // group_size)]", "The groups overlap: each begins where the one before it ends."),
+    (GROUPS, "log_w.chunk(group_size)", "The draws are cut into group_size groups: group_size should be the number of draws in each group."),
+    (GROUPS, "[log_w[at : at + group_size] for at in range(len(log_w) - group_size + 1)]", "The groups overlap: each should begin where the one before it ends."),
+    (GROUPS, "[log_w[at : at + group_size] for at in range(len(log_w) // group_size)]", "The groups overlap: each should begin where the one before it ends."),
     (GROUPS, "[log_w]", "This is the bound of all draws, whatever group_size is: average the bounds of the groups."),
     (GROUPS, "log_w.split(1)", "This is the mean of the logarithms, the bound of single draws, whatever group_size is."),
     (GROUPS, "log_w.split(group_size, dim=1)", "The images are cut into groups: cut the draws, the first axis."),
@@ -492,7 +492,7 @@ NEAREST_ROWS = (
     (MEANS, "class_means(train_codes, train_labels)[1:]", "The mean of class 0 is left out, so all others move up."),
     (CDIST, "torch.cdist(train_codes, means)", "The training codes are classified, where codes should be."),
     (CDIST, "torch.cdist(means, codes)", "The distances are transposed: one row per code is expected, (N, 10)."),
-    (CDIST, "-codes @ means.T", "The largest product is looked for, which a long mean wins: measure the distance."),
+    (CDIST, "-codes @ means.T", "The largest dot product is looked for, and a mean with large numbers wins it too often: measure the distance."),
     (CDIST, "-F.cosine_similarity(codes[:, None], means, dim=2)", "The smallest angle is looked for: measure the distance."),
     (CDIST, "torch.cdist(codes, means, p=1)", "The differences are added up without their squares: a distance adds squares."),
     (CDIST, "(codes[:, None] - means).sum(dim=2)", "The differences are added up with their signs: square them first."),
@@ -501,7 +501,7 @@ NEAREST_ROWS = (
     (SMALLEST, "distances", "The distances are returned: the class with the smallest is asked for, (N,)."),
     (SMALLEST, "distances.min(dim=1)", "min(dim=1) gives the smallest distances and their classes: only the classes are asked for."),
     (SMALLEST, "distances.min(dim=1).values", "The smallest distances are returned: the classes that they belong to are asked for."),
-    (SMALLEST, "train_labels[distances.argmin(dim=1)]", "A label is looked up with the number of the class, which is the answer already."),
+    (SMALLEST, "train_labels[distances.argmin(dim=1)]", "argmin gives the class already: do not look it up in train_labels."),
     (SMALLEST, "train_labels[torch.cdist(codes, train_codes).argmin(dim=1)]", "The class of the nearest training code is returned: the nearest class mean is asked for."),
     (SMALLEST, "distances.argmin(dim=1) + 1", "The classes are counted from 1: the first is 0."),
     (SMALLEST, "distances.argmin(dim=1).float()", "The classes are returned as floats: whole numbers are expected, as argmin gives them."),
@@ -522,7 +522,7 @@ def observe_probe(linear_probe):
         yield from after()
         reaches = "The gradient reaches codes, and would go on into the encoder: cut codes off from their history."
         yield holds(codes.grad is None, reaches)
-        yield holds(codes.requires_grad, "codes are cut off in place, for whoever passed them in: use a new tensor.")
+        yield holds(codes.requires_grad, "codes loses its history for the caller too: make a new tensor, and leave the old one as it was.")
         yield holds(len(got) == 5, f"The number of steps taken is {len(got)}, where num_steps is 5.")
         if len(got) != 5:
             return
@@ -576,7 +576,7 @@ PROBE_ROWS = (
     (LOSS, "F.mse_loss(probe(codes).softmax(dim=1), F.one_hot(labels, num_classes).to(codes))", SQUARED),
     (LOSS, "F.binary_cross_entropy_with_logits(probe(codes), F.one_hot(labels, num_classes).to(codes))", "This asks yes or no for every class by itself: one class out of several is asked for."),
     (CLEAR, "", "The gradients of the step before are never cleared: PyTorch adds the new ones to them."),
-    (CLEAR + BACK, BACK + CLEAR, "The optimizer steps without gradients: backward computes them before the step, and they are cleared before backward."),
+    (CLEAR + BACK, BACK + CLEAR, "The optimizer steps without gradients: clear the old ones first, then compute the new ones, then step."),
     (CLEAR + BACK + STEP, STEP + CLEAR + BACK, "The optimizer steps first, with the gradients of the step before: clear, compute, step."),
 )  # fmt: skip
 
@@ -719,12 +719,12 @@ LEVEL, ROSE, EXCESS = "train_surprise.mean() + slope", " * (outline - train_outl
 COVARIANCE = PRODUCT.replace("sum", "mean")
 EXCESS_ROWS = (
     (SLOPE, PRODUCT, "The slope is not divided by the sum of the squares."),
-    (SLOPE, COVARIANCE, "The slope is the mean product of the differences: divide it by the variance of the outline."),
-    (SLOPE, f"{SQUARES} / {PRODUCT}", "The outline is divided by the slope: look at which sum divides, and at what the slope multiplies."),
+    (SLOPE, COVARIANCE, "The slope is the mean of the products: take their sum, and divide it by the sum of the squares of the outline's differences."),
+    (SLOPE, f"{SQUARES} / {PRODUCT}", "The slope is upside down, as if outline were divided by it: look at which sum divides which."),
     (SLOPE, f"{PRODUCT} / {SQUARES}.sqrt()", "The slope is divided by the root of the sum of the squares: divide by the sum itself."),
-    (SLOPE, f"{COVARIANCE} / centred.std()", "The slope is divided by the standard deviation of the outline: divide by its square, the variance."),
+    (SLOPE, f"{COVARIANCE} / centred.std()", "The slope is divided by the standard deviation of the outline: divide one sum by another, as in the formula."),
     (SLOPE, f"{PRODUCT} / train_outline.var()", "The slope divides a sum by a variance, which is a mean: use the same above and below."),
-    (SLOPE, f"{COVARIANCE} / train_outline.var()", "A mean over N and one over N - 1 are mixed in the slope: var divides by N - 1."),
+    (SLOPE, f"{COVARIANCE} / train_outline.var()", "The slope divides by M above and by M - 1 below, as var does: use sums in both places."),
     (SLOPE, f"{PRODUCT} / train_outline.pow(2).sum()", "The mean of the outline is not subtracted before it is squared."),
     (SLOPE, "(train_outline * train_surprise).sum() / train_outline.pow(2).sum()", "No mean is subtracted in the slope."),
     (SLOPE, f"{PRODUCT} / (train_surprise - train_surprise.mean()).pow(2).sum()", "The slope is divided by the squares of the surprise: divide by those of the outline."),
@@ -745,7 +745,7 @@ EXCESS_ROWS = (
 check = Check(
     {
         "4.1": Exercise("the ELBO in nats", 15, (
-            Lesson(gaussian_log_likelihood, observe_likelihood, LIKELIHOOD_ROWS, "The log-density of a pixel has a constant, ln sigma, and the squared difference over two sigma squared. All are subtracted, and added up over an image."),
+            Lesson(gaussian_log_likelihood, observe_likelihood, LIKELIHOOD_ROWS, "The log-density of a pixel has three terms: half of ln(2 pi), ln sigma, and the squared difference over two sigma squared. Subtract all three, and add up over the pixels of an image."),
             Lesson(metrics.elbo, observe_elbo, ELBO_ROWS, "Decode a draw of z. Subtract the KL, summed over D, from the log-likelihood."),
             Lesson(metrics.mean_elbo, observe_mean, MEAN_ROWS, "Add up the ELBO of all images, in eval mode and without gradients. Divide once, by the number of images."),
         )),
@@ -759,7 +759,7 @@ check = Check(
             Lesson(metrics.linear_probe, observe_probe, PROBE_ROWS, "The probe sees detached codes. Each step is an ordinary training step on the cross-entropy of its outputs."),
         )),
         "4.4": Exercise("leave one out", 5, (
-            Lesson(metrics.without_class, observe_without, WITHOUT_ROWS, "Keep the images, and the labels, whose label is another than digit."),
+            Lesson(metrics.without_class, observe_without, WITHOUT_ROWS, "Keep the images whose label is not digit, and keep their labels."),
             Lesson(metrics.auroc, observe_auroc, AUROC_ROWS, "Compare every anomalous score with every normal one. A larger one counts whole, an equal one half; divide by the number of pairs."),
         )),
         "4.5": Exercise("like with like", 5, (

@@ -44,8 +44,8 @@ def read_grid(got, want, n):
         )
     if got.isinf().any():
         return "The grid is infinite in places, as the quantiles of 0 and 1 are: no share may be 0 or 1."
-    right = want[:n, 0]
-    for name, values in (("z_1", got[:, 0].unique()), ("z_2", got[:, 1].unique())):
+    right, rounded = want[:n, 0], (got * 1e4).round() / 1e4
+    for name, values in zip(("z_1", "z_2"), (rounded[:, at].unique() for at in (0, 1)), strict=True):
         seen = f"{name} takes {len(values)} values for n = {n}, from {values[0]:.2f} to {values[-1]:.2f}"
         shares, middles = torch.special.ndtr(values), torch.special.ndtr(right)
         if not same(values, right) and even(shares):
@@ -69,7 +69,7 @@ GRID_ROWS = (
     (Q, "torch.special.ndtr(shares)", "ndtr is Phi, which gives the share below a point. Its inverse is needed: ndtri."),
     (Q, "torch.erfinv(2 * shares - 1)", "With erfinv the root of 2 is missing: the quantile is sqrt(2) erfinv(2 share - 1)."),
     (Z_2, "q.repeat_interleave(n)", "The map is upside down: z_2 must be largest in the first row."),
-    (Z_1, "q.flip(0).repeat(n)", "z_1 falls along a row, where it should grow: only z_2 is turned round."),
+    (Z_1, "q.flip(0).repeat(n)", "z_1 falls along a row, where it should grow: turn round z_2 alone."),
     (Z_2, "q.flip(0).repeat(n)", "z_2 changes along a row, where it should stay the same: repeat_interleave repeats each entry."),
     (f"{Z_1}\n    z_2 = {Z_2}", "q.repeat_interleave(n)\n    z_2 = q.flip(0).repeat(n)", "z_1 stays the same along a row, where it should grow: repeat and repeat_interleave are swapped."),
     ("torch.stack([z_1, z_2], dim=1)", "torch.stack([z_2, z_1], dim=1)", "z_1 and z_2 have changed places: z_1 is the first column of the result."),
@@ -112,7 +112,7 @@ def observe_position(map_position):
         after = untouched("map_position", images=images)
         got = map_position(encoder, images)
         yield from after()
-        drawn = "Two calls put the images in different places: something is drawn. Place their mu."
+        drawn = "Two calls put the images in different places: something is drawn at random. Take Phi of mu, not of a draw."
         yield holds(not isinstance(got, Tensor) or same(got, map_position(encoder, images)), drawn)
         yield must("map_position(encoder, images)", value_of(got), read_position, "one place per image", **known)
         yield from encoder_afterwards(encoder, before, training, got)
@@ -209,7 +209,7 @@ VAR, ORDER = "mu.var(dim=0)", "activity.argsort(descending=True)"
 ACTIVITY_ROWS = (
     (VAR, "mu.std(dim=0)", "The activity is a standard deviation: it should be its square, the variance."),
     (VAR, "mu.var(dim=1)", "The variance is taken along each image: take it over the images, dim=0."),
-    (VAR, "mu.pow(2).mean(dim=0)", "The activity is the mean of mu^2, which is large for a mean that never moves."),
+    (VAR, "mu.pow(2).mean(dim=0)", "The activity is the mean of mu^2, which can be large though mu never moves: take the variance."),
     (VAR, "(mu - mu.mean()).pow(2).mean(dim=0)", "One mean of all numbers is subtracted: each dimension has its own, dim=0."),
     (ORDER, "activity.sort(descending=True)", "order is a pair: sort and topk give the values and their indices. Take the indices."),
     (ORDER, "activity.argsort(descending=True).argsort()", "order gives each dimension its rank: it should name the dimension at each rank."),
@@ -244,7 +244,7 @@ TRAVERSE_ROWS = (
     (COPIES, "code.repeat(1, len(values))", "The copies stand side by side in one long row: one copy a row is needed, (K, D)."),
     (PUT, "codes[:, dim] += values", "The values are added to what was there: they should replace it."),
     (PUT, "codes[dim] = values", "codes[dim] is a row: a dimension is a column, codes[:, dim]."),
-    (PUT, "codes[:, dim] = values[-1]", "Every row has the last value: the rows share memory, or each step writes to all."),
+    (PUT, "codes[:, dim] = values[-1]", "Every row has the last value, where row k should have values[k]: do the rows share memory, or is only the last value written?"),
     (PUT, "codes[:, dim] = code[dim] + values.cumsum(0)", "The changes add up from row to row: each row starts from code."),
 )  # fmt: skip
 
@@ -322,7 +322,7 @@ def read_arc(got, want, start, end, num_steps):
     if not isinstance(got, Tensor) or got.shape != want.shape or got.dtype != want.dtype:
         return None
     if same(got, latent.interpolate(start, end, num_steps)):
-        return "The path is the straight line, which does not lead through 0 here: the shares are sines, with t inside."
+        return "The path is a straight line, where an arc is expected: t belongs inside the sines."
     at, terms = num_steps // 4, {"start": start, "end": end}
     parts = [fit(code, terms, 1e-4) for code in (got[0], got[at], got[-1], want[at])]
     if None in parts:
@@ -390,7 +390,7 @@ THICKNESS_ROWS = (
     (OUTLINE, "(across + down).sum(dim=(1, 2))", "The changes keep their sign and cancel: the length of the slope is a root of squares."),
     (OUTLINE, "across.abs().sum(dim=(1, 2))", "The outline is made of across alone: down is missing."),
     (THICK, "ink.sum(dim=(1, 2)) / outline", "The factor 2 is missing: a stroke has an edge on either side."),
-    (THICK, "outline / (2 * ink.sum(dim=(1, 2)))", "The fraction is upside down: the area is divided by the outline."),
+    (THICK, "outline / (2 * ink.sum(dim=(1, 2)))", "The fraction is upside down: divide the area by the outline."),
     (THICK, "2 * ink.sum(dim=(1, 2))", "The outline is missing: this is twice the area."),
     (THICK, "2 * images.sum(dim=(1, 2, 3)) / outline", "The area is the sum of the pixels, from -1 to 1: it should be the sum of the ink."),
 )  # fmt: skip
@@ -437,10 +437,11 @@ def read_direction(got, want, codes, values, labels):
     for label, up, down in zip(classes, ups, downs, strict=True):
         if up != -down:
             seen = f"the mean of the high codes counts {up:g}, and that of the others {down:g}"
-            return f"In class {label} {seen}: 1 / {len(classes)} and -1 / {len(classes)} are expected."
+            return f"In class {label} {seen}: with {len(classes)} classes, 1 / {len(classes)} and -1 / {len(classes)} are expected."
     if len({*ups}) == 1:
         wanted = f"take their mean over the {len(classes)} classes"
-        return f"The differences are added up and multiplied by {ups[0]:g}: {wanted}."
+        times = f" and multiplied by {ups[0]:g}" if ups[0] != 1 else ""
+        return f"The differences are added up{times}: {wanted}."
     counts = ", ".join(f"class {label} counts {up:g}" for label, up in zip(classes, ups, strict=True))
     return f"The classes do not count the same: {counts}."
 
@@ -457,7 +458,7 @@ DIRECTION_ROWS = (
     (DIFFERENCE, "own_codes[high].mean(dim=0) - own_codes.mean(dim=0)", "The mean of the whole class is subtracted: subtract that of its other codes."),
     (DIFFERENCE, "own_codes[high].sum(dim=0) - own_codes[~high].sum(dim=0)", "The codes are added up, but not divided by how many there are: take means."),
     (DIFFERENCE, "(own_codes * high[:, None]).mean(dim=0) - (own_codes * ~high[:, None]).mean(dim=0)", "Each half is divided by the number of codes of the whole class: divide it by its own."),
-    (DIFFERENCE, "own_codes[high].mean(dim=0) - own_codes[not high].mean(dim=0)", "`not` takes one truth, and high has many: ~high turns each of them round."),
+    (DIFFERENCE, "own_codes[high].mean(dim=0) - own_codes[not high].mean(dim=0)", "`not` works on a single True or False, and high holds many: ~high turns each of them round."),
     (DIFFERENCE, "own_codes[high].mean(dim=1) - own_codes[~high].mean(dim=1)", "The means are taken along each code: take them over the codes, dim=0."),
 )  # fmt: skip
 
@@ -497,7 +498,7 @@ def read_ranks(got, want):
 
 CENTRED, COVARIANCE = "codes - codes.mean(dim=0)", "centred.T @ centred / (len(codes) - 1)"
 COMPONENTS = "vectors.T.flip(0)[:k]"
-COLUMNS = "Those are rows of vectors: the eigenvectors are its columns."
+COLUMNS = "These are rows of the matrix `vectors`: the eigenvectors are its columns."
 OWN_MEAN = "The mean is taken along each code: take it over the codes, dim=0."
 PCA_ROWS = (
     (CENTRED, "codes", "The codes are not centred: their mean must be subtracted first."),
@@ -528,7 +529,7 @@ check = Check(
         )),
         "3.2": Exercise("one dimension at a time", 10, (
             Lesson(latent.by_activity, observe_activity, ACTIVITY_ROWS, "The activity is the variance of mu over the images. order names the dimensions, the most active first."),
-            Lesson(latent.traverse, observe_traverse, TRAVERSE_ROWS, "Copy the code, once a value. Then write the values into one column."),
+            Lesson(latent.traverse, observe_traverse, TRAVERSE_ROWS, "Make one copy of the code for each value. Then write the values into one column."),
         )),
         "3.3": Exercise("slerp", 10, (
             Lesson(latent.slerp, observe_slerp, ARC_ROWS, "Divide the dot product by both norms, and take acos. Put the angle into the formula, with start and end as they are."),
@@ -538,7 +539,7 @@ check = Check(
             Lesson(latent.attribute_direction, observe_direction, DIRECTION_ROWS, "In each class, take the mean code of those above the median minus that of the others. Average that over the classes."),
         )),
         "3.5": Exercise("principal components", 5, (
-            Lesson(latent.pca, observe_pca, PCA_ROWS, "Subtract the mean code, multiply the transposed codes with the codes, and divide by N - 1. Of what eigh gives take the last k columns, the last one first."),
+            Lesson(latent.pca, observe_pca, PCA_ROWS, "Subtract the mean code. Multiply the result, transposed, by itself, and divide by N - 1. Of what eigh gives, take the last k values and the last k columns, the last one first. The columns become rows."),
         )),
     }
 )  # fmt: skip

@@ -379,7 +379,7 @@ def portable(answer, on_meta, in_float64=None):
     makes += r"(?!.*(device|\.to\(|type_as))"
     far = fails_elsewhere(answer, on_meta)
     remark = (
-        "this works on the CPU only. On a GPU the new tensor would lie elsewhere than the others: give it their device."
+        "this works on the CPU only. On a GPU some tensors would lie elsewhere than the others: bring all of them to one device."
     )
     yield should("Elsewhere", far, remark, makes)
     if in_float64:
@@ -527,7 +527,7 @@ def observe_output(got, z, encoder, mode):
     yield from returned("forward", without_z, ("recon", "mu", "logvar"), known)
     yield holds(same(got[0], 3 * z + 1), "recon is not what the decoder makes of z: return its output as it is.")
     cut = (
-        f"No gradient goes from recon back to mu and logvar in {mode} mode: the encoder does not learn from the error."
+        f"No gradient goes from recon back to the encoder in {mode} mode: the encoder does not learn from the error."
     )
     yield holds(got[0].requires_grad, cut)
     to_mu, to_logvar = torch.autograd.grad(got[0].sum(), (mu, logvar), allow_unused=True)

@@ -26,7 +26,7 @@ CRASHES = {
     r"before Module.__init__\(\) call": "comes before super().__init__(), which must be the first line of __init__.",
     r"converted to Python scalars": "gives a whole tensor to what takes one number: torch has the functions of math.",
     r"Expected parameter scale": "gives Normal a standard deviation that is not positive: logvar is a logarithm.",
-    r"'float' object has no attribute 'backward'": "needs the tensor: .item() is for what is returned.",
+    r"'float' object has no attribute 'backward'": "needs the loss as a tensor: .item() makes a plain number of it.",
     r"same device": "mixes tensors of two devices: bring both to one.",
     r"same dtype|and weight type": "mixes tensors of two dtypes: bring both to one.",
     r"Boolean value of Tensor": "asks a whole tensor whether it is true: compare entries. A module like nn.MSELoss() "
@@ -246,7 +246,8 @@ def explain(error, name, at):
     frame, number, text = at
     more = ""
     if isinstance(error, NameError) and not known:
-        close = difflib.get_close_matches(error.name or "", [*frame.f_locals, *frame.f_globals], 1, 0.6)
+        close = difflib.get_close_matches(error.name or "", frame.f_locals, 1, 0.6)
+        close = close or difflib.get_close_matches(error.name or "", frame.f_globals, 1, 0.8)
         more, known = f" Do you mean {close[0]}?" if close else f" Known here: {', '.join(frame.f_locals)}.", True
     elif isinstance(error, AttributeError) and error.name in frame.f_globals:
         more, known = f" {error.name} is a function of the notebook: call it by its name alone.", True

@@ -249,7 +249,7 @@ def read_sizes(got):
         (512, 3): ", one number per image and dimension: add up the dimensions of a code",
         (3,): ", one number per dimension: of (num_samples, B, D), the dimensions of a code are dimension 2",
     }.get(tuple(getattr(got, "shape", (0,))), "")
-    return f"kl_by_sampling returns {brief(got)}{said}. One estimate per image is expected, (B,)."
+    return f"kl_by_sampling returns {brief(got)}{said}. A tensor of shape (B,) is expected, one estimate per image."
 
 
 def read_estimate(_, __, estimate, mu, logvar):
@@ -272,17 +272,17 @@ def read_spread(_, __, errors, draws):
     seen = draws / errors.std().item() ** 2
     if 0.7 < seen / draws < 1.4:
         return None
-    told = f"averages of {max(seen, 1):,.0f} draws do, where num_samples = {draws} are expected"
-    return f"The estimates scatter as {told}: draw so many codes for each image, each by itself."
+    told = f"the average of about {max(seen, 1):,.0f} draws, where num_samples = {draws} are expected"
+    return f"The estimates vary as if each were {told}: draw num_samples codes for each image, all of them independent."
 
 
 POSTERIOR, DRAWS = "Normal(mu, torch.exp(0.5 * logvar))", "posterior.sample((num_samples,))"
 LOGS, AVERAGED = "(posterior.log_prob(z) - prior.log_prob(z)).sum(dim=2)", "log_ratio.mean(dim=0)"
 SAMPLING_ROWS = (
-    (POSTERIOR, "Normal(mu, logvar.exp())", "The variance is used as standard deviation: Normal takes the square root of the variance."),
-    (POSTERIOR, "Normal(mu, 0.5 * logvar.exp())", "Half the variance is used as standard deviation: Normal takes the square root of the variance."),
+    (POSTERIOR, "Normal(mu, logvar.exp())", "The variance is used as standard deviation: give Normal the root of the variance."),
+    (POSTERIOR, "Normal(mu, 0.5 * logvar.exp())", "Half the variance is used as standard deviation: the 0.5 belongs in the exponent."),
     (POSTERIOR, "Normal(mu, torch.exp(-0.5 * logvar))", "1 / std is used as standard deviation: look at the sign in the exponent."),
-    (POSTERIOR, "Normal(mu, torch.exp(-logvar))", "1 / variance is used as standard deviation: look at the exponent."),
+    (POSTERIOR, "Normal(mu, torch.exp(-logvar))", "1 / variance is used as standard deviation: in the exponent the sign is wrong, and a factor is missing."),
     (POSTERIOR, "Normal(mu, torch.exp(2 * logvar))", "exp(2 * logvar) is used as standard deviation: for a square root the exponent is halved."),
     (POSTERIOR, "Normal(mu, logvar.abs())", "logvar itself, without its sign, is used as standard deviation: it is a logarithm, and exp undoes that."),
     (POSTERIOR, "Normal(mu, torch.ones_like(mu))", "The posterior has variance 1 for every image: it should depend on logvar."),
@@ -293,12 +293,12 @@ SAMPLING_ROWS = (
     (DRAWS, "posterior.sample()", "sample() draws once: give it the size (num_samples,)."),
     (DRAWS, "posterior.sample().expand(num_samples, *mu.shape)", "There is only one draw per image: num_samples are expected."),
     (DRAWS, "mu + torch.randn(num_samples, len(mu), 1) * posterior.stddev", "All dimensions of a code get the same noise: each needs a number of its own."),
-    (LOGS, LOGS.replace("posterior.log_prob(z) - prior", "prior.log_prob(z) - posterior"), "The sign is wrong, because a KL divergence is never negative: which log-probability is subtracted?"),
+    (LOGS, LOGS.replace("posterior.log_prob(z) - prior", "prior.log_prob(z) - posterior"), "The sign is wrong: which log-probability is subtracted?"),
     (LOGS, LOGS.replace("-", "+"), "The two log-probabilities are added: take their difference."),
     (LOGS, "posterior.log_prob(z).sum(dim=2)", "ln p(z) is missing: the difference of two log-probabilities is expected."),
     (LOGS, "-prior.log_prob(z).sum(dim=2)", "ln q(z|x) is missing: the difference of two log-probabilities is expected."),
     (LOGS, LOGS.replace("sum", "mean"), "The log-probabilities of the dimensions are averaged: that of a code is their sum."),
-    (LOGS, f"{LOGS}.abs()", "The logarithms of the ratios lose their signs: single ones may be negative, only their mean may not."),
+    (LOGS, f"{LOGS}.abs()", "log_ratio has lost its sign: for a single draw it may be negative."),
     (LOGS, LOGS.replace("posterior.log_prob(z)", "posterior.log_prob(mu)"), "ln q is taken at mu: both log-probabilities are those of the same draw z."),
     (AVERAGED, "log_ratio.sum(dim=0)", "The draws are added up: take their average."),
     (AVERAGED, "torch.logsumexp(log_ratio, dim=0) - math.log(num_samples)", "The ratios are averaged before the log is taken: average their logs."),
@@ -359,11 +359,11 @@ def read_term(got, want, name, batch, entries, beta, total):
     if got.ndim:
         per = "one number per image" if got.shape == (batch,) else "where one number is expected"
         return f"{name} has shape {tuple(got.shape)}, {per}: add up each image, and average over the batch."
-    axis, half = ("D", "kl_divergence has its 0.5") if name == "kl" else ("the pixels", "look at the factor 0.5")
-    more = {1: "", 2: f"twice too large ({half}), and ", 0.5: f"half of what is expected ({half}), and "}
+    axis, half = ("D", "the 0.5 is in kl_divergence") if name == "kl" else ("the pixels", "look at the factor 0.5")
+    more = {1: "", 2: f"doubled ({half}), and ", 0.5: f"halved once too often ({half}), and "}
     sizes = {
         1: "otherwise right",
-        -1: "of the wrong sign: it is never negative",
+        -1: "of the wrong sign: the right one is never negative",
         1 / entries: f"averaged over {axis} as well: average over the batch alone",
         batch: "added up over the batch as well: average over the batch",
         batch / entries: f"averaged over {axis} and added up over the batch: it should be the other way round",
@@ -403,7 +403,7 @@ BETA_ROWS = (
     (BETA, "beta * num_pixels / 2 * latent_dim", "a / 2 * b multiplies by b, and D should divide: put 2 * latent_dim in brackets."),
     (BETA, "beta * num_pixels / 2", "D is missing: the mean KL is the summed one divided by D."),
     (BETA, "beta * latent_dim / (2 * num_pixels)", "N and D have changed places: vae_loss is multiplied by N / 2, and the mean KL is the summed one divided by D."),
-    (BETA, "2 * beta * latent_dim / num_pixels", "N and D have changed places, and the 2 stands above the line: this is turned over."),
+    (BETA, "2 * beta * latent_dim / num_pixels", "Apart from beta, the fraction is upside down."),
     (BETA, "beta / (2 * latent_dim)", "N is missing: vae_loss is multiplied by N / 2."),
     (BETA, "beta / latent_dim", "N / 2 is missing: vae_loss is multiplied by it."),
     (BETA, "beta * 1024 / (2 * latent_dim)", "1024 is typed in where num_pixels belongs."),
@@ -439,7 +439,7 @@ ACTIVE_ROWS = (
     (VARIANCE, "mu.var()", "There is one variance for all dimensions together: each should have its own, dim=0."),
     (VARIANCE, "(mu - mu.mean()).pow(2).mean(dim=0)", "The mean of all numbers is subtracted: the variance of a dimension takes that dimension's mean, dim=0."),
     (VARIANCE, "(mu - mu.mean(dim=0)).abs().mean(dim=0)", "The absolute deviation is compared with the threshold: the variance takes squares."),
-    (VARIANCE, "(mu - mu.mean(dim=0)).mean(dim=0)", "No dimension counts as active, whatever mu is: look at what is compared with the threshold."),
+    (VARIANCE, "(mu - mu.mean(dim=0)).mean(dim=0)", "No dimension counts as active, whatever mu is: the threshold is for a variance, and a variance is a mean of squares."),
     (VARIANCE, "mu.pow(2).mean(dim=0)", LARGE),
     (VARIANCE, "mu.abs().mean(dim=0)", LARGE),
     (VARIANCE, "mu.mean(dim=0)", LARGE),
