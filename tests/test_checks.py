@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from IPython.core.interactiveshell import InteractiveShell
 from answers.vae import CONV3, DRAW, KL, STD
+from IPython.core.interactiveshell import InteractiveShell
 from torch import nn
 from torch.distributions import Normal
 

@@ -232,7 +232,9 @@ def total(terms, wanted):
 
 def observe_draws(name, z, mu, logvar):
     """Yield what there is to know about codes (N, D) that should be drawn from N(mu, exp(logvar))."""
-    as_mu = "mu is decoded, as by model(x) in eval mode: decode a draw of z, because with mu the result is no lower bound."
+    as_mu = (
+        "mu is decoded, as by model(x) in eval mode: decode a draw of z, because with mu the result is no lower bound."
+    )
     yield holds(not same(z, mu), as_mu)
     facts = noise((z - mu) / (0.5 * logvar).exp(), mu=mu, logvar=logvar)
     yield must(f"Of the noise in the codes that {name} decodes, the", facts, lambda *_: read_draw(z, mu, logvar))
@@ -522,7 +524,10 @@ def observe_probe(linear_probe):
         yield from after()
         reaches = "The gradient reaches codes, and would go on into the encoder: cut codes off from their history."
         yield holds(codes.grad is None, reaches)
-        yield holds(codes.requires_grad, "codes loses its history for the caller too: make a new tensor, and leave the old one as it was.")
+        yield holds(
+            codes.requires_grad,
+            "codes loses its history for the caller too: make a new tensor, and leave the old one as it was.",
+        )
         yield holds(len(got) == 5, f"The number of steps taken is {len(got)}, where num_steps is 5.")
         if len(got) != 5:
             return
@@ -628,7 +633,12 @@ WITHOUT_ROWS = (
 def observe_auroc(auroc):
     ties, more = torch.tensor([2.0, 4, 4, 1, 7, 5, 3]), torch.tensor([4.0, 6, 5, 9, 1])
     cases = [(torch.randn(40), torch.randn(13) + 1.2), (ties, more), (torch.tensor([1.0, 2.0]), torch.tensor([3.0]))]
-    cases += [(torch.full((3,), 5.0), torch.full((2,), 5.0)), (more, ties), (ties, ties + 1e-6 * ties), (torch.randn(6) + 2, torch.randn(9))]
+    cases += [
+        (torch.full((3,), 5.0), torch.full((2,), 5.0)),
+        (more, ties),
+        (ties, ties + 1e-6 * ties),
+        (torch.randn(6) + 2, torch.randn(9)),
+    ]
     results = []
     for normal, anomalous in cases:
         after = untouched("auroc", normal=normal, anomalous=anomalous)

@@ -112,7 +112,9 @@ def observe_position(map_position):
         after = untouched("map_position", images=images)
         got = map_position(encoder, images)
         yield from after()
-        drawn = "Two calls put the images in different places: something is drawn at random. Take Phi of mu, not of a draw."
+        drawn = (
+            "Two calls put the images in different places: something is drawn at random. Take Phi of mu, not of a draw."
+        )
         yield holds(not isinstance(got, Tensor) or same(got, map_position(encoder, images)), drawn)
         yield must("map_position(encoder, images)", value_of(got), read_position, "one place per image", **known)
         yield from encoder_afterwards(encoder, before, training, got)

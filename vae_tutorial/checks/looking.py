@@ -378,9 +378,7 @@ def portable(answer, on_meta, in_float64=None):
     makes = r"(rand\w*|zeros|ones|linspace|arange|tensor|from_numpy|eye|empty|full|normal|bincount|float|one_hot)\("
     makes += r"(?!.*(device|\.to\(|type_as))"
     far = fails_elsewhere(answer, on_meta)
-    remark = (
-        "this works on the CPU only. On a GPU some tensors would lie elsewhere than the others: bring all of them to one device."
-    )
+    remark = "this works on the CPU only. On a GPU some tensors would lie elsewhere than the others: bring all of them to one device."
     yield should("Elsewhere", far, remark, makes)
     if in_float64:
         try:
@@ -526,9 +524,7 @@ def observe_output(got, z, encoder, mode):
     without_z = (got[0] - 3 * z, *got[1:]) if three and getattr(got[0], "shape", 0) == z.shape else got
     yield from returned("forward", without_z, ("recon", "mu", "logvar"), known)
     yield holds(same(got[0], 3 * z + 1), "recon is not what the decoder makes of z: return its output as it is.")
-    cut = (
-        f"No gradient goes from recon back to the encoder in {mode} mode: the encoder does not learn from the error."
-    )
+    cut = f"No gradient goes from recon back to the encoder in {mode} mode: the encoder does not learn from the error."
     yield holds(got[0].requires_grad, cut)
     to_mu, to_logvar = torch.autograd.grad(got[0].sum(), (mu, logvar), allow_unused=True)
     reached = to_mu is not None and same(to_mu, torch.full_like(to_mu, 3.0))
