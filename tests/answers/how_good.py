@@ -71,7 +71,7 @@ MISTAKES = {
     "EB tanh": ("4.1", f"recon = {DRAWN}", f"recon = {DRAWN}; recon = torch.tanh(recon)", "behaves as if recon were passed through tanh"),
     "AV gradients": ("4.1", IN_EVAL, "with eval_mode(model):", "runs with gradients"),
     "AV train mode": ("4.1", IN_EVAL, "with torch.no_grad():", "runs in train mode"),
-    "AV mode left": ("4.1", IN_EVAL, "model.eval()\n    with torch.no_grad():", "mean_elbo leaves the model, or a part of it, in another mode"),
+    "AV mode left": ("4.1", IN_EVAL, "model.eval()\n    with torch.no_grad():", "The model is left in another mode than before"),
     "AV frozen": ("4.1", IN_EVAL, f"model.requires_grad_(False)\n    {IN_EVAL}", "frozen for good"),
     "AV switched off": ("4.1", IN_EVAL, "torch.set_grad_enabled(False)\n    with eval_mode(model):", "Gradients stay switched off"),
     "AV at once": ("4.1", TOTAL, "total = elbo(model, images.to(device)).sum()", "10 images go through the model at once, where batch_size is 4"),

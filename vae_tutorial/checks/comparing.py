@@ -175,11 +175,6 @@ def brief(value):
     if isinstance(value, tuple | list) and not all(isinstance(part, str | int | float) for part in value):
         return f"{article(type(value).__name__)} of {len(value)}"
     if isinstance(value, str | int | float | tuple | list | dict):
-        return (
-            f"{value:.4g}"
-            if isinstance(value, float)
-            else str(value)
-            if len(str(value)) < 100
-            else f"{str(value)[:100]}..."
-        )
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        return text if len(text) < 100 else f"{text[:100]}..."
     return article(type(value).__name__)

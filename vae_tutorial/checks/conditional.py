@@ -1,7 +1,5 @@
 """The checks of notebook 05: a VAE that is told the label, its pictures, and a classifier probe of its codes."""
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +19,7 @@ from vae_tutorial.checks.looking import (
     portable,
     read_modes,
     rough,
+    unharmed,
     untouched,
     value_of,
 )
@@ -237,7 +236,7 @@ def observe_grid(handwriting_grid):
         net = rough(WatchedCVAE(model.Encoder(1 + classes, 2, latent_dim), decoder)).train(training)
         cases.append((net, torch.randn(count, latent_dim), () if classes == 10 else (classes,)))
     for net, z, classes in cases:
-        before, notes = (net.training, copy.deepcopy(net.state_dict())), net.decoder.notes
+        as_before, notes = unharmed("model", net), net.decoder.notes
         after = untouched("handwriting_grid", z=z)
         images = handwriting_grid(net, z, *classes)
         yield from after()
@@ -255,8 +254,7 @@ def observe_grid(handwriting_grid):
         yield must("handwriting_grid(model, z)", value_of(images), None, "an image for every code with every label")
         carries = "The images carry a gradient: decode under torch.no_grad(), because nobody trains here."
         yield holds(not images.requires_grad, carries)
-        yield from model_afterwards(net, *before)
-
+        yield from as_before()
     far, z = model.build_cvae(2, 3).to("meta"), torch.empty(2, 3, device="meta")
     yield from portable(handwriting_grid, lambda: handwriting_grid(far, z))
 
@@ -279,19 +277,6 @@ def read_pairs(got, want, codes):
     given = "a code that is not in z" if got[at][0] is None else f"code {got[at][0]}"
     wanted = "code {} with label {}".format(*want[at])
     return f"In row {at} of the batch stands {given} with label {got[at][1]}, where {wanted} is expected."
-
-
-def model_afterwards(net, training, before):
-    """Yield whether the model is as it was, and gradients are on."""
-    kept = all(part.training is training for part in net.modules())
-    yield holds(kept, "The model is left in another mode than before: `with eval_mode(model):` restores it.")
-    intact = all(torch.equal(before[key], value) for key, value in net.state_dict().items())
-    yield holds(intact, "The model's weights or averages are changed: leave the model as it is.")
-    only = "`with torch.no_grad():` switches gradients off for its block only."
-    learns = all(weight.requires_grad for weight in net.parameters())
-    yield holds(learns, f"The model's weights are frozen for good: {only}")
-    yield holds(torch.is_grad_enabled(), f"Gradients stay switched off after the function: {only}")
-    torch.set_grad_enabled(True)
 
 
 CODES, LABELS = "z.repeat_interleave(num_classes, dim=0)", "torch.arange(num_classes).repeat(len(z))"

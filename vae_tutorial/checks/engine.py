@@ -8,6 +8,7 @@ the same inputs, however much each of them draws itself.
 
 import inspect
 import itertools
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -169,7 +170,7 @@ def look(lesson, answer, taught, seed, like=None):
                 if like is not None and one.kind != "clue" and not (like and like_must(one, like.pop(0))):
                     break
         except TimedOut:
-            said = f"your code still ran after {SECONDS} seconds: is there an endless loop?"
+            said = f"Your code still ran after {SECONDS} seconds: is there an endless loop?"
             seen.append(Seen("error", "", said, said, at=(None, 0, "")))
         except (Exception, SystemExit) as error:
             at = raised_at(error, answer)
@@ -252,14 +253,10 @@ def with_suspect(sentence, answer, finished):
     for words, pattern, otherwise in SUSPECTS:
         if words in sentence.lower():
             line = find_line(answer, pattern, finished)
-            told = line and f"ine {line[0]}" in sentence
-            return (
-                sentence
-                if told
-                else f"{sentence} Look at line {line[0]}: `{line[1]}`."
-                if line
-                else sentence + otherwise
-            )
+            if line is None:
+                return sentence + otherwise
+            told = re.search(rf"[Ll]ine {line[0]}\b", sentence)
+            return sentence if told else f"{sentence} Look at line {line[0]}: `{line[1]}`."
     return sentence
 
 

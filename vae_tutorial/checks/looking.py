@@ -1,6 +1,7 @@
 """What the observations of several lessons share: a call with its side effects, formulas, noise, other devices."""
 
 import contextlib
+import copy
 import re
 
 import torch
@@ -80,15 +81,20 @@ def returned(name, result, parts, known=None):
 
     known: {name: tensor}, what may be returned in a part's place.
     """
-    several = isinstance(result, tuple | list)
-    came = f"{len(result)} values" if several else "one value" if isinstance(result, Tensor | float) else brief(result)
-    right = several and len(result) == len(parts)
-    yield holds(right, f"{name} returns {came}, where {len(parts)} are expected: {', '.join(parts)}.")
-
+    right = yield from counted(name, result, parts)
     for part, value in zip(parts, result if right else (), strict=False):
         yield must(
             f"{part}, as {name} returns it,", value_of(value), read_part, name=name, part=part, known=known or {}
         )
+
+
+def counted(name, result, parts):
+    """Yield whether as many values are returned as there are parts; return that, too."""
+    several = isinstance(result, tuple | list)
+    came = f"{len(result)} values" if several else "one value" if isinstance(result, Tensor | float) else brief(result)
+    right = several and len(result) == len(parts)
+    yield holds(right, f"{name} returns {came}, where {len(parts)} are expected: {', '.join(parts)}.")
+    return right
 
 
 def read_part(got, _, name, part, known):
@@ -378,8 +384,8 @@ def portable(answer, on_meta, in_float64=None):
     makes = r"(rand\w*|zeros|ones|linspace|arange|tensor|from_numpy|eye|empty|full|normal|bincount|float|one_hot)\("
     makes += r"(?!.*(device|\.to\(|type_as))"
     far = fails_elsewhere(answer, on_meta)
-    remark = "this works on the CPU only. On a GPU some tensors would lie elsewhere than the others: bring all of them to one device."
-    yield should("Elsewhere", far, remark, makes)
+    where = "On a GPU some tensors would lie elsewhere than the others: bring all of them to one device."
+    yield should("Elsewhere", far, f"this works on the CPU only. {where}", makes)
     if in_float64:
         try:
             fails = in_float64().dtype != torch.float64
@@ -480,25 +486,29 @@ class WatchedDecoder(nn.Module):
         return self.net(z) if fits else torch.zeros(1)  # what does not fit is named later
 
 
-def decoder_afterwards(decoder, before, training):
-    """Yield whether the decoder is as it was, and gradients are on."""
-    after = decoder.net.state_dict()
-    types = all(after[key].dtype == value.dtype for key, value in before.items())
-    yield holds(types, "Sampling changes the type of the decoder's weights: leave the decoder as it is.")
-    intact = all(torch.equal(before[key], value) for key, value in after.items())
-    yield holds(intact, "Sampling changes the decoder's weights or averages: decode in eval mode.")
-    kept = decoder.training is training and decoder.net.bn1.training is training
-    yield holds(kept, "The decoder is left in another mode than before: `with eval_mode(decoder):` restores it.")
-    learns = all(weight.requires_grad for weight in decoder.parameters())
-    yield holds(
-        learns,
-        "The decoder's weights are frozen for good: `with torch.no_grad():` switches gradients off for its block only.",
-    )
-    off = (
-        "Gradients stay switched off after the function: `with torch.no_grad():` switches them off for its block only."
-    )
-    yield holds(torch.is_grad_enabled(), off)
-    torch.set_grad_enabled(True)
+def unharmed(name, net, training=None):
+    """Return a generator function that yields, after a call, whether a network is as it is now, and gradients are on.
+
+    name: what it is; training: the mode that every part should be in afterwards, where it is not that of now.
+    """
+    before = copy.deepcopy(net.state_dict())
+    modes = [part.training if training is None else training for part in net.modules()]
+
+    def after():
+        now = net.state_dict()
+        types = all(now[key].dtype == value.dtype for key, value in before.items())
+        yield holds(types, f"The type of the {name}'s weights is changed: leave the {name} as it is.")
+        intact = all(torch.equal(now[key], value) for key, value in before.items())
+        yield holds(intact, f"The {name}'s weights or averages are changed: leave the {name} as it is.")
+        kept = [part.training for part in net.modules()] == modes
+        yield holds(kept, f"The {name} is left in another mode than before: `with eval_mode({name}):` restores it.")
+        only = "`with torch.no_grad():` switches gradients off for its block only."
+        learns = all(weight.requires_grad for weight in net.parameters())
+        yield holds(learns, f"The {name}'s weights are frozen for good: {only}")
+        yield holds(torch.is_grad_enabled(), f"Gradients stay switched off after the function: {only}")
+        torch.set_grad_enabled(True)
+
+    return after
 
 
 def rough(net):

@@ -85,12 +85,14 @@ def restructured(answer, finished, sizes, shape):
 # the layers
 
 
-def layers(answer, finished, sizes, maps, reasons, free=()):
+def layers(answer, finished, sizes, shape, maps, reasons, free=()):
     """Yield, for networks of two sizes, what each layer is and what it makes of a map.
 
-    sizes: two {argument: number}; maps: {name of a layer: side of the map that it gets}, 1 where it is not named;
+    sizes: two {argument: number}; shape(size): that of one input;
+    maps: {name of a layer: side of the map that it gets}, 1 where it is not named;
     reasons: {(layer, attribute): why}; free: the (layer, attribute) that do not matter.
     """
+    answer = restructured(answer, finished, sizes, shape)
     nets, finished_nets = [answer(**size) for size in sizes], [finished(**size) for size in sizes]
     for name, kind in finished_nets[0].named_children():
         own, right = ([net._modules.get(name) for net in both] for both in (nets, finished_nets))
@@ -193,6 +195,7 @@ def forward(answer, finished, sizes, shape, chain, parts):
     sizes: two {argument: number}; shape(size): that of one input; parts: the names of what is returned;
     chain: {name of a layer: (where its input comes from, the activation between)}, "" for the network's input.
     """
+    answer = restructured(answer, finished, sizes, shape)
     for size, count, training in itertools.product(sizes, (3, 1), (False, True)):
         net, right = around(answer, finished, size)
         net.train(training), right.train(training)
@@ -286,9 +289,8 @@ def read_input(got, want, name, place, log, x):
         there, wanted = (one or "no activation" for one in (found[1], activation))
         return f"Between {before} and self.{name} there is {there}, where {wanted} is expected."
     if found and found != (source, activation):
-        gets = (f"what self.{found[0]} gives" if found[0] else "the network's input") + f", through {found[1]}" * bool(
-            found[1]
-        )
+        gets = f"what self.{found[0]} gives" if found[0] else "the network's input"
+        gets += f", through {found[1]}" if found[1] else ""
         return f"self.{name} gets {gets}, where it should get what {before} gives."
     if got.shape != want.shape:
         return f"self.{name} gets {brief(got)}, where one of shape {tuple(want.shape)} is expected."

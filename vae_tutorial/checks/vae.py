@@ -15,7 +15,7 @@ from vae_tutorial.checks.looking import (
     StubEncoder,
     WatchedDecoder,
     call,
-    decoder_afterwards,
+    counted,
     fit,
     formula,
     gradients,
@@ -33,11 +33,12 @@ from vae_tutorial.checks.looking import (
     read_total,
     refused,
     returned,
+    unharmed,
     uniform,
     untouched,
     value_of,
 )
-from vae_tutorial.checks.networks import forward, layers, restructured
+from vae_tutorial.checks.networks import forward, layers
 
 NOT_CLAMPED = "for extreme numbers this gives other values, and no gradient: nothing here needs a clamp."
 CLAMPS = "clamp|clip|hardtanh|max|min"
@@ -195,11 +196,14 @@ def observe_vae_loss(vae_loss):
         got = vae_loss(recon, x, mu, logvar, beta)
         yield from after()
         mse, kl = loss.recon_loss(recon, x).detach(), loss.kl_divergence(mu, logvar).detach()
-        if isinstance(got, tuple | list) and len(got) == 3:
+        three = isinstance(got, tuple | list) and len(got) == 3
+        if three:
             readers = {"kl": (got[2], read_kl_part), "mse": (got[1], read_mse_part), "loss": (got[0], read_total)}
             for name, (one, reader) in readers.items():
                 yield clue(name, value_of(one), reader, mse=mse, kl=kl, beta=beta)
         yield from returned("vae_loss", got, ("loss", "mse", "kl"))
+        if not three:
+            return
         if isinstance(got[0], Tensor):
             yield from gradients("loss", got[0], leaves)
     default = "vae_loss without a beta must use 0.1: keep the default in the first line."
@@ -286,25 +290,22 @@ def decoder_input(size):
 
 
 def observe_encoder_layers(Encoder):
-    Encoder = restructured(Encoder, model.Encoder, ENCODER_SIZES, encoder_input)
     maps = {"conv1": 8, "conv2": 8, "conv3": 8, "bn1": 2, "bn2": 2, "bn3": 2, "conv_mu": 4, "conv_logvar": 4}
-    yield from layers(Encoder, model.Encoder, ENCODER_SIZES, maps, ENCODER_REASONS)
+    yield from layers(Encoder, model.Encoder, ENCODER_SIZES, encoder_input, maps, ENCODER_REASONS)
 
 
 def observe_encoder_forward(Encoder):
-    Encoder = restructured(Encoder, model.Encoder, ENCODER_SIZES, encoder_input)
     yield from forward(Encoder, model.Encoder, ENCODER_SIZES, encoder_input, ENCODER_CHAIN, ("mu", "logvar"))
 
 
 def observe_decoder_layers(Decoder):
-    Decoder = restructured(Decoder, model.Decoder, DECODER_SIZES, decoder_input)
     maps = {"conv2": 4, "conv3": 4, "conv4": 4, "bn1": 2, "bn2": 2, "bn3": 2}
     # on a map of one pixel the stride makes no difference
-    yield from layers(Decoder, model.Decoder, DECODER_SIZES, maps, DECODER_REASONS, free={("conv1", "stride")})
+    free = {("conv1", "stride")}
+    yield from layers(Decoder, model.Decoder, DECODER_SIZES, decoder_input, maps, DECODER_REASONS, free)
 
 
 def observe_decoder_forward(Decoder):
-    Decoder = restructured(Decoder, model.Decoder, DECODER_SIZES, decoder_input)
     yield from forward(Decoder, model.Decoder, DECODER_SIZES, decoder_input, DECODER_CHAIN, ("images",))
 
 
@@ -393,7 +394,7 @@ def observe_vae(VAE):
     for mode in modes[:2]:
         yield from observe_output(*seen[mode], "train" if mode[0] else "eval")
     one, other = (noise_in(z, encoder.mu, encoder.logvar) for _, z, encoder in (seen[True, False], seen[True, True]))
-    twice = "Two passes in train mode draw the same noise: seed once, at the top of the notebook."
+    twice = "Two passes in train mode draw the same noise: leave the seed to the notebook."
     yield must("The noise of one pass less that of another", noise((one - other) / 2**0.5), twice)
     net = VAE(model.Encoder(1, 2, 4), model.Decoder(1, 2, 4)).to("meta").train()
     yield from portable(VAE, lambda: net(torch.empty(2, 1, 32, 32, device="meta")))
@@ -475,26 +476,26 @@ class NotingLoss:
 
 def observe_train_step(train_step):
     events, batches = [], torch.randn(3, 8, 1, 32, 32)
-    model, loss_fn = TinyVAE(events), NotingLoss(events)
-    optimizer = NotingSGD(model.parameters(), events)
+    net, loss_fn = TinyVAE(events), NotingLoss(events)
+    optimizer = NotingSGD(net.parameters(), events)
     for x in batches:
-        twin = copy.deepcopy(model)
+        twin = copy.deepcopy(net)
         events.clear()
         after = untouched("train_step", x=x)
-        result = train_step(model, x, optimizer, loss_fn)
+        result = train_step(net, x, optimizer, loss_fn)
         yield from after()
         yield from observe_order(events, loss_fn, twin, x)
         name = "The gradients that the optimizer steps with"
         yield must(name, optimizer.grads, read_step_gradients, events=list(events))
-        pairs = list(zip(model.parameters(), twin.parameters(), strict=True))
+        pairs = list(zip(net.parameters(), twin.parameters(), strict=True))
         yield must("The change of the weights", [(new - old).detach() for new, old in pairs], read_change)
-        learns = all(weight.requires_grad for weight in model.parameters())
+        learns = all(weight.requires_grad for weight in net.parameters())
         yield holds(learns, "train_step freezes weights of the model: leave requires_grad alone.")
-        yield holds(model.training, "train_step leaves the model in eval mode: leave its mode as it was.")
+        yield holds(net.training, "train_step leaves the model in eval mode: leave its mode as it was.")
         yield from observe_floats(result)
     memory = "this keeps what backward needs in memory. Every step computes it anew, so nothing needs the old."
     yield should("The graph afterwards", loss_fn.retained(), memory, "retain_graph|create_graph")
-    train_step(model, 1000 * x, optimizer, loss_fn)
+    train_step(net, 1000 * x, optimizer, loss_fn)
     clip = "large gradients are clipped here. Many do that; the finished version takes the plain step."
     yield should("Large gradients", optimizer.grads, clip, "clip|clamp")
 
@@ -558,10 +559,8 @@ def read_change(got, want):
 
 def observe_floats(result):
     """Yield the three numbers that a step returns."""
-    several = isinstance(result, tuple | list)
-    came = f"{len(result)} values" if several else "one value" if isinstance(result, Tensor | float) else brief(result)
-    three = several and len(result) == 3
-    yield holds(three, f"train_step returns {came}, where three are expected: loss, recon_loss, kl_loss.")
+    if not (yield from counted("train_step", result, ("loss", "recon_loss", "kl_loss"))):
+        return
     memory = (
         "train_step returns tensors, which keep all they were computed from in memory: return numbers, with .item()."
     )
@@ -602,7 +601,7 @@ def observe_sample_prior(sample_prior):
         (WatchedDecoder(4).eval(), 1, 4),
     ]
     for decoder, count, latent_dim in decoders:
-        training, before = decoder.training, copy.deepcopy(decoder.net.state_dict())
+        training, after = decoder.training, unharmed("decoder", decoder)
         images = sample_prior(decoder, count, latent_dim)
         yield holds(decoder.notes, "The decoder is never called: decode z.")
         codes = [z for z, _ in decoder.notes]
@@ -618,13 +617,15 @@ def observe_sample_prior(sample_prior):
         yield holds(fits, f"sample_prior returns {brief(images)}, where {wanted}.")
         carries = "The images carry a gradient: decode under torch.no_grad(), because nobody trains here."
         yield holds(not images.requires_grad, carries)
-        yield from decoder_afterwards(decoder, before, training)
+        yield from after()
         made = "The images are not what the decoder makes of z: return them as they come."
         yield holds(same(images, decoder.net.eval()(z)), made)
         if count > 16:
             yield must("Of z, the", noise(z), lambda *_, z=z: read_noise(z, "z"))
         decoder.net.train(training)
-        twice = "Two calls give the same images: the noise is seeded inside the function. Seed once, at the top."
+        twice = (
+            "Two calls give the same images: is the noise seeded inside the function? Leave the seed to the notebook."
+        )
         yield holds(not same(images, sample_prior(decoder, count, latent_dim)), twice)
     yield from own_generator(sample_prior, lambda: sample_prior(decoder, 2, 4))
     far, double = model.Decoder(1, 2, 6).to("meta"), model.Decoder(1, 2, 6).double()

@@ -66,7 +66,7 @@ def observe_decode_same(decode_same):
     sizes = ((1024, 8), (5, 9), (1, 4))
     groups = [{name: looking.WatchedDecoder(dims).train(name == "one") for name in ("one", "two")} for _, dims in sizes]
     for decoders, (count, dims) in zip(groups, sizes, strict=True):
-        before = [copy.deepcopy(decoder.net.state_dict()) for decoder in decoders.values()]
+        afterwards = [looking.unharmed("decoder", decoder, training=False) for decoder in decoders.values()]
         images = error = None
         try:
             images = decode_same(decoders, count, dims)
@@ -78,10 +78,10 @@ def observe_decode_same(decode_same):
         yield holds(fits, f"decode_same returns {other}, where {{name: images}} for every decoder is expected.")
         if not fits:
             return
-        for (name, decoder), weights in zip(decoders.items(), before, strict=True):
+        for (name, decoder), after in zip(decoders.items(), afterwards, strict=True):
             left = not any(part.training for part in decoder.modules())
             yield holds(left, "A decoder is in train mode at the end, where eval mode is expected.")
-            yield from looking.decoder_afterwards(decoder, weights, False)
+            yield from after()
             made = f"images[{name!r}] is not what that decoder makes of z: keep its output as it comes."
             yield holds(alike(images[name], decoder.net(all_codes(decoder))), made)
             carries = "The images carry a gradient: put the line @torch.no_grad() back."
