@@ -198,6 +198,7 @@ REMARKS = {
     "SP size": ("1.4", DRAW, "torch.randn(*logvar.size())", "this works on the CPU only"),
     "VF on the CPU": ("1.6", CODE, f"{CODE}; z = z + torch.zeros(z.shape)", "this works on the CPU only"),
     "TR clipped": ("1.7", "    optimizer.step()\n", "    nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n    optimizer.step()\n", "large gradients are clipped"),
+    "CM compared": ("1.9", ONE_HOT, "(labels[:, None] == torch.arange(num_classes)).to(codes)", "this works on the CPU only"),
     "CM scatter": ("1.9", ONE_HOT, "torch.zeros(len(labels), num_classes).scatter_(1, labels[:, None], 1)", "this works on the CPU only"),
     "CM empty": ("1.9", "counts = one_hot.sum(dim=0)", "counts = one_hot.sum(dim=0).clamp(min=1)", "an empty class gets 0 here, a code like"),
 }  # fmt: skip

@@ -659,7 +659,11 @@ def observe_class_means(class_means):
     yield should("An empty class", bool(got[11].isnan().all()), nan, "clamp|max|where|nan_to_num|if |eps|1e-|zeros")
     meta, labels = torch.empty(4, 3, device="meta"), torch.tensor([0, 1, 2, 2])
     double = torch.ones(4, 3, dtype=torch.float64)
-    yield from portable(class_means, lambda: class_means(meta, labels), lambda: class_means(double, labels))
+
+    def on_meta():  # the labels may lie beside the codes, or not
+        return class_means(meta, labels), class_means(meta, labels.to("meta"))
+
+    yield from portable(class_means, on_meta, lambda: class_means(double, labels))
 
 
 def read_shape(got, wanted, codes, labels):
